@@ -1,0 +1,187 @@
+"""Input checks shared by all floors; on arrays they run at trace time, at no cost."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array
+
+
+def check_same_shape(**arrays: Array) -> None:
+    """Raises unless all named arrays have one shape.
+
+    Args:
+        **arrays: the arrays, under the names by which the caller knows them.
+
+    Raises:
+        ValueError: if two shapes differ; the message names both arguments.
+    """
+    (first, reference), *rest = arrays.items()
+    for name, array in rest:
+        if array.shape != reference.shape:
+            raise ValueError(
+                f"`{name}` has shape {array.shape}, but `{first}` has shape "
+                f"{reference.shape}; they must be equal."
+            )
+
+
+def check_floating(**arrays: Array) -> None:
+    """Raises unless all named arrays are floating point.
+
+    Args:
+        **arrays: the arrays, under the names by which the caller knows them.
+
+    Raises:
+        TypeError: if an array is not floating point.
+    """
+    for name, array in arrays.items():
+        if not jnp.issubdtype(jnp.result_type(array), jnp.floating):
+            raise TypeError(
+                f"`{name}` must be floating point, got {jnp.result_type(array)}."
+            )
+
+
+def check_logits(student_logits: Array, teacher_logits: Array) -> None:
+    """Raises unless both are floating point, of one shape, with a class axis.
+
+    Args:
+        student_logits: shape ``[*batch, classes]``.
+        teacher_logits: same shape.
+
+    Raises:
+        TypeError: if either is not floating point.
+        ValueError: if the shapes differ or have no class axis.
+    """
+    check_floating(student_logits=student_logits, teacher_logits=teacher_logits)
+    if student_logits.ndim and teacher_logits.ndim:
+        s, t = student_logits.shape[-1], teacher_logits.shape[-1]
+        if s != t:
+            raise ValueError(
+                f"`student_logits` has {s} classes (its last axis), but "
+                f"`teacher_logits` has {t}; distillation needs the same classes."
+            )
+    check_same_shape(student_logits=student_logits, teacher_logits=teacher_logits)
+    if student_logits.ndim == 0 or student_logits.shape[-1] == 0:
+        raise ValueError(
+            "`student_logits` needs a last axis of classes, got shape "
+            f"{student_logits.shape}."
+        )
+
+
+def check_labels(logits: Array, labels: Array) -> None:
+    """Raises unless labels are integers, one for each row of the logits, in range.
+
+    The range can be checked on concrete arrays only; under ``jit`` it is skipped.
+
+    Args:
+        logits: shape ``[*batch, classes]``.
+        labels: integers in ``[0, classes)``, shape ``[*batch]``.
+
+    Raises:
+        TypeError: if the labels are not integers.
+        ValueError: if the shapes do not fit or a label is out of range.
+    """
+    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        raise TypeError(
+            f"`labels` must be integers, got {jnp.result_type(labels)}."
+        )
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"`labels` has shape {labels.shape}, but the logits, of shape "
+            f"{logits.shape}, need labels of shape {logits.shape[:-1]}."
+        )
+    check_label_range(labels, logits.shape[-1])
+
+
+def check_label_range(labels: Array, num_classes: int) -> None:
+    """Raises if a concrete label is outside ``[0, num_classes)``.
+
+    Args:
+        labels: integers of any shape; a traced array passes unseen.
+        num_classes: the number of classes.
+
+    Raises:
+        ValueError: naming the first bad label and where it is.
+    """
+    if isinstance(labels, jax.core.Tracer) or labels.size == 0:
+        return
+    flat = labels.reshape(-1)
+    bad = (flat < 0) | (flat >= num_classes)
+    if bad.any():
+        where = int(bad.argmax())
+        raise ValueError(
+            f"label {int(flat[where])} at position {where} is outside "
+            f"[0, {num_classes})."
+        )
+
+
+def check_positive(**numbers: float | Array) -> None:
+    """Raises unless all named numbers are above zero; traced values pass unseen.
+
+    Args:
+        **numbers: the numbers, under the names by which the caller knows them.
+
+    Raises:
+        ValueError: if a number is not positive.
+    """
+    for name, number in numbers.items():
+        if isinstance(number, jax.Array):
+            continue
+        if not number > 0:
+            raise ValueError(f"`{name}` must be positive, got {number}.")
+
+
+def check_sparsity(sparsity: float) -> None:
+    """Raises unless the fraction of zeros is in ``[0, 1)``.
+
+    Args:
+        sparsity: the fraction asked for.
+
+    Raises:
+        ValueError: if it is outside.
+    """
+    if not 0.0 <= sparsity < 1.0:
+        raise ValueError(
+            f"`sparsity` is the fraction of zeros and must be in [0, 1), "
+            f"got {sparsity}."
+        )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Words for an error: the known names, nearest to the wrong one first.
+
+    Args:
+        name: the name that was not found.
+        known: the names there are.
+
+    Returns:
+        ``"did you mean 'a'? There are: 'a', 'b'."``, or words for no names at all.
+    """
+    known = sorted(known)
+    if not known:
+        return "there are none."
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    shown = ", ".join(map(repr, known[:40]))
+    return f"{hint}There are: {shown}{', ...' if len(known) > 40 else ''}."
+
+
+def get(batch: Mapping[str, Any], key: str, reader: str) -> Any:
+    """``batch[key]``, or an error which says who needs the key and what there is.
+
+    Args:
+        batch: a dict of arrays.
+        key: the entry to read.
+        reader: who reads it, for the message.
+
+    Returns:
+        The entry.
+
+    Raises:
+        KeyError: if the batch has no such entry.
+    """
+    if key not in batch:
+        raise KeyError(f"{reader} needs batch[{key!r}]; {nearest(key, batch)}")
+    return batch[key]

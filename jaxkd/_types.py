@@ -1,0 +1,18 @@
+"""The vocabulary of shapes: the one place where shared type aliases are defined."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+Logits: TypeAlias = Float[Array, "*batch classes"]
+Labels: TypeAlias = Int[Array, "*batch"]
+PerExample: TypeAlias = Float[Array, "*batch"]
+Where: TypeAlias = Bool[Array, "*batch"]
+Scalar: TypeAlias = Float[Array, ""]
+PRNGKey: TypeAlias = Key[Array, ""]
+Params: TypeAlias = PyTree[Any]
+Tree: TypeAlias = PyTree[Any]
+Batch: TypeAlias = Mapping[str, Any]
+Metrics: TypeAlias = dict[str, jax.Array]

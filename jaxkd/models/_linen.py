@@ -1,0 +1,158 @@
+"""The adapter of Flax Linen."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from jaxkd._types import Batch, Params, PRNGKey, Tree
+from jaxkd.models._protocol import (
+    ALL_FEATURES,
+    Model,
+    Out,
+    Variables,
+    pick_features,
+    read_inputs,
+)
+
+# How modules of the field call their training switch, and its value in training.
+_SWITCHES = {
+    "train": True,
+    "training": True,
+    "is_training": True,
+    "deterministic": False,
+}
+
+
+def from_linen(
+    module: nn.Module,
+    *,
+    inputs: str | Sequence[str] = "image",
+    rngs: Sequence[str] = ("dropout",),
+) -> Model:
+    """Makes a model of a Flax Linen module, without touching it.
+
+    If ``__call__`` has an argument named ``train``, ``training``, ``is_training`` or
+    ``deterministic``, it is set by the mode. The features are the outputs of all
+    submodules, by path: ``"block1/conv"``.
+
+    Args:
+        module: the module; its call returns the logits.
+        inputs: the entries of the batch which are its positional arguments.
+        rngs: names of its random streams.
+
+    Returns:
+        A :class:`~jaxkd.models.Model`; all collections but ``params`` are its state.
+
+    Raises:
+        KeyError: at the call, for a missing input or an unknown feature.
+
+    Examples:
+        >>> import flax.linen as nn, jax, jax.numpy as jnp
+        >>> from jaxkd import models
+        >>> model = models.from_linen(nn.Dense(3), inputs="x")
+        >>> batch = {"x": jnp.ones((2, 4))}
+        >>> params, state = model.init(jax.random.key(0), batch)
+        >>> model.apply(params, state, batch).logits.shape
+        (2, 3)
+    """
+    names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    switch = _training_switch(module)
+
+    def init(key: PRNGKey, batch: Batch) -> Variables:
+        streams = dict(zip(("params", *rngs), _split(key, len(rngs) + 1), strict=True))
+        variables = dict(
+            module.init(streams, *read_inputs(batch, names), **switch(False))
+        )
+        params = variables.pop("params", {})
+        variables.pop("intermediates", None)
+        return Variables(params, variables)
+
+    def apply(
+        params: Params,
+        state: Tree,
+        batch: Batch,
+        *,
+        rng: PRNGKey | None = None,
+        train: bool = False,
+        features: Sequence[str] = (),
+    ) -> Out:
+        streams = {} if rng is None else dict(zip(rngs, _split(rng, len(rngs)), strict=True))
+        logits, updated = module.apply(
+            {"params": params, **state},
+            *read_inputs(batch, names),
+            **switch(train),
+            rngs=streams,
+            mutable=[*(state if train else ()), *(["intermediates"] if features else ())],
+            capture_intermediates=_wanted(features),
+        )
+        updated = dict(updated)
+        captured = _flatten_captures(updated.pop("intermediates", {}))
+        if features and not set(features) <= set(captured) | set(ALL_FEATURES):
+            captured = _all_features(module, params, state, batch, names, switch(train))
+        if features != ALL_FEATURES:
+            captured = pick_features(features, captured)
+        return Out(logits, captured, {**state, **updated})
+
+    return Model(init, apply)
+
+
+def _split(key: PRNGKey, n: int) -> list[PRNGKey]:
+    return [jax.random.fold_in(key, i) for i in range(n)]
+
+
+def _training_switch(module: nn.Module) -> Callable[[bool], dict[str, bool]]:
+    arguments = inspect.signature(type(module).__call__).parameters
+    name = next((n for n in _SWITCHES if n in arguments), None)
+    if name is None:
+        return lambda train: {}
+    return lambda train: {name: train is _SWITCHES[name]}
+
+
+def _wanted(features: Sequence[str]) -> Callable[[nn.Module, str], bool] | bool:
+    if not features:
+        return False
+
+    def wanted(module: nn.Module, method: str) -> bool:
+        path = "/".join(module.path)
+        return method == "__call__" and path != "" and (
+            features == ALL_FEATURES or path in features
+        )
+
+    return wanted
+
+
+def _flatten_captures(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten_captures(value, f"{prefix}{key}/")
+        elif key == "__call__":  # a tuple, one entry for each call of the submodule
+            flat[prefix.removesuffix("/")] = value[-1]
+    return flat
+
+
+def _all_features(
+    module: nn.Module,
+    params: Params,
+    state: Tree,
+    batch: Batch,
+    names: Sequence[str],
+    switch: dict[str, bool],
+) -> dict[str, Any]:
+    """The shapes of all features, for an error that lists them."""
+    rng = jax.random.key(0)
+    return jax.eval_shape(
+        lambda: _flatten_captures(
+            module.apply(
+                {"params": params, **state},
+                *read_inputs(batch, names),
+                **switch,
+                rngs={"dropout": rng},
+                mutable=True,
+                capture_intermediates=_wanted(ALL_FEATURES),
+            )[1].get("intermediates", {})
+        )
+    )

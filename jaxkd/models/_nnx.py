@@ -1,0 +1,92 @@
+"""The adapter of Flax NNX."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+from jaxkd._types import Batch, Params, PRNGKey, Tree
+from jaxkd.models._protocol import (
+    ALL_FEATURES,
+    Model,
+    Out,
+    Variables,
+    pick_features,
+    read_inputs,
+)
+
+
+def from_nnx(module: nnx.Module, *, inputs: str | Sequence[str] = "image") -> Model:
+    """Makes a model of a Flax NNX module, which stays as it is.
+
+    An NNX module carries its values, so ``init`` returns a copy of those and draws
+    nothing from its key. The features are the outputs of all submodules, by path:
+    ``"layers/0"``.
+
+    Args:
+        module: the module; its call returns the logits.
+        inputs: the entries of the batch which are its positional arguments.
+
+    Returns:
+        A :class:`~jaxkd.models.Model`; ``nnx.Param`` are its parameters, all other
+        variables its state.
+
+    Raises:
+        KeyError: at the call, for a missing input or an unknown feature.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from jaxkd import models
+        >>> model = models.from_nnx(nnx.Linear(4, 3, rngs=nnx.Rngs(0)), inputs="x")
+        >>> batch = {"x": jnp.ones((2, 4))}
+        >>> params, state = model.init(jax.random.key(0), batch)
+        >>> model.apply(params, state, batch).logits.shape
+        (2, 3)
+    """
+    names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    graph, values, others = nnx.split(module, nnx.Param, ...)
+
+    def init(key: PRNGKey, batch: Batch) -> Variables:
+        return jax.tree.map(lambda x: x.copy(), Variables(values, others))
+
+    def apply(
+        params: Params,
+        state: Tree,
+        batch: Batch,
+        *,
+        rng: PRNGKey | None = None,
+        train: bool = False,
+        features: Sequence[str] = (),
+    ) -> Out:
+        # A copy, or updating BatchNorm under `grad` is an update of another trace.
+        live = nnx.merge(graph, params, state, copy=True)
+        live.train() if train else live.eval()
+        if rng is not None:
+            nnx.reseed(live, default=rng, dropout=rng)
+        arguments = read_inputs(batch, names)
+        if not features:
+            return Out(live(*arguments), {}, _state(live, state, train))
+        forward = nnx.capture(
+            live, nnx.Intermediate, method_outputs=nnx.Intermediate
+        )
+        logits, captured = forward(*arguments)
+        found = _flatten_captures(captured)
+        if features != ALL_FEATURES:
+            found = pick_features(features, found)
+        return Out(logits, found, _state(live, state, train))
+
+    return Model(init, apply)
+
+
+def _state(live: nnx.Module, before: Tree, train: bool) -> Tree:
+    return nnx.split(live, nnx.Param, ...)[2] if train else before
+
+
+def _flatten_captures(captured: Tree) -> dict[str, Any]:
+    return {
+        "/".join(map(str, path[:-1])): jax.tree.leaves(value)[-1]
+        for path, value in nnx.to_flat_state(captured)
+        if len(path) > 1
+    }

@@ -1,0 +1,195 @@
+"""The model protocol: every model is one pure function, whatever wrote it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from jaxkd import _checks
+from jaxkd._types import Batch, Params, PRNGKey, Tree
+
+
+class Out(NamedTuple):
+    """What a model returns.
+
+    Attributes:
+        logits: shape ``[*batch, classes]``.
+        features: the intermediate values that were asked for, by name.
+        state: the model's state after the call (BatchNorm statistics); as it was, if
+            the call was not in training mode.
+    """
+
+    logits: Any
+    features: Mapping[str, Any] = {}
+    state: Tree = {}
+
+
+class Variables(NamedTuple):
+    """The values of a model.
+
+    Attributes:
+        params: what the optimizer trains.
+        state: what the forward pass updates by itself, such as BatchNorm statistics;
+            ``{}`` for none.
+    """
+
+    params: Params
+    state: Tree = {}
+
+
+class Apply(Protocol):
+    """``apply(params, state, batch, *, rng, train, features) -> Out``."""
+
+    def __call__(
+        self,
+        params: Params,
+        state: Tree,
+        batch: Batch,
+        *,
+        rng: PRNGKey | None = None,
+        train: bool = False,
+        features: Sequence[str] = (),
+    ) -> Out:
+        """Runs the model.
+
+        Args:
+            params: the trained values.
+            state: the other values.
+            batch: a dict of arrays, of which the model reads its inputs.
+            rng: a typed key for dropout and its like; without it, none is drawn.
+            train: training mode (dropout on, BatchNorm by batch statistics).
+            features: names of the intermediate values to return.
+
+        Returns:
+            An :class:`Out`.
+        """
+        ...
+
+
+class Model(NamedTuple):
+    """A model as two pure functions.
+
+    Attributes:
+        init: ``(key, batch) -> Variables``.
+        apply: see :class:`Apply`.
+    """
+
+    init: Callable[[PRNGKey, Batch], Variables]
+    apply: Apply
+
+
+def from_function(
+    fn: Callable[[Params, Batch], Any],
+    init: Callable[[PRNGKey, Batch], Params] | None = None,
+) -> Model:
+    """Makes a model of a plain function.
+
+    Without parameters it serves teacher outputs that come with the batch, from a cache
+    or a service: ``from_function(lambda params, batch: batch["teacher_logits"])``.
+
+    Args:
+        fn: ``(params, batch) -> logits``, or ``-> (logits, {name: feature})``.
+        init: ``(key, batch) -> params``; by default there are no parameters.
+
+    Returns:
+        A :class:`Model` without state, the same in training and evaluation.
+
+    Raises:
+        KeyError: at the call, if a feature asked for is not returned.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkd import models
+        >>> linear = models.from_function(
+        ...     lambda params, batch: batch["x"] @ params,
+        ...     lambda key, batch: jnp.ones((batch["x"].shape[-1], 2)),
+        ... )
+        >>> batch = {"x": jnp.ones((1, 3))}
+        >>> params, state = linear.init(jax.random.key(0), batch)
+        >>> print(linear.apply(params, state, batch).logits)
+        [[3. 3.]]
+    """
+
+    def apply(
+        params: Params,
+        state: Tree,
+        batch: Batch,
+        *,
+        rng: PRNGKey | None = None,
+        train: bool = False,
+        features: Sequence[str] = (),
+    ) -> Out:
+        out = fn(params, batch)
+        logits, found = out if isinstance(out, tuple) else (out, {})
+        return Out(logits, pick_features(features, found), state)
+
+    return Model(lambda key, b: Variables(init(key, b) if init else {}), apply)
+
+
+def pick_features(
+    names: Sequence[str], found: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Chooses features by name.
+
+    Args:
+        names: the names asked for.
+        found: the features there are.
+
+    Returns:
+        The features asked for.
+
+    Raises:
+        KeyError: for a name that is not there, with the nearest ones.
+    """
+    for name in names:
+        if name not in found:
+            raise KeyError(
+                f"the model has no feature {name!r}; {_checks.nearest(name, found)}"
+            )
+    return {name: found[name] for name in names}
+
+
+def read_inputs(batch: Batch, inputs: Sequence[str]) -> list[Any]:
+    """The entries of the batch which a model takes.
+
+    Args:
+        batch: a dict of arrays.
+        inputs: their names, in the order of the model's arguments.
+
+    Returns:
+        The arrays.
+
+    Raises:
+        KeyError: if one is missing.
+    """
+    return [_checks.get(batch, name, "the model") for name in inputs]
+
+
+def list_features(model: Model, batch: Batch) -> dict[str, jax.ShapeDtypeStruct]:
+    """The features that a model can return, with their shapes; nothing is computed.
+
+    Args:
+        model: the model; of :func:`from_linen`, :func:`from_nnx`, or any whose
+            ``apply`` takes ``features=ALL_FEATURES``.
+        batch: a dict of arrays or of :class:`jax.ShapeDtypeStruct`.
+
+    Returns:
+        ``{"block1": ShapeDtypeStruct(...), ...}``.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import models
+        >>> model = models.from_linen(models.MLP(hidden=(8,), classes=3))
+        >>> shapes = models.list_features(model, {"image": jnp.ones((2, 4))})
+        >>> {name: s.shape for name, s in shapes.items()}
+        {'dense1': (2, 8), 'head': (2, 3)}
+    """
+
+    def run(batch: Batch) -> Mapping[str, Any]:
+        variables = model.init(jax.random.key(0), batch)
+        return model.apply(*variables, batch, features=ALL_FEATURES).features
+
+    return dict(jax.eval_shape(run, dict(batch)))
+
+
+ALL_FEATURES: tuple[str, ...] = ("*",)
