@@ -84,9 +84,7 @@ def check_labels(logits: Array, labels: Array) -> None:
         ValueError: if the shapes do not fit or a label is out of range.
     """
     if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-        raise TypeError(
-            f"`labels` must be integers, got {jnp.result_type(labels)}."
-        )
+        raise TypeError(f"`labels` must be integers, got {jnp.result_type(labels)}.")
     if labels.shape != logits.shape[:-1]:
         raise ValueError(
             f"`labels` has shape {labels.shape}, but the logits, of shape "

@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from jaxkd import _checks
 from jaxkd._types import Labels, Logits, PerExample
+from jaxkd.losses._common import at_least_float32
 
 
 def soft_target_kl(
@@ -53,12 +54,10 @@ def soft_target_kl(
     """
     _checks.check_logits(student_logits, teacher_logits)
     _checks.check_positive(temperature=temperature)
-    log_q = jax.nn.log_softmax(_at_least_float32(student_logits) / temperature)
-    log_p = jax.nn.log_softmax(_at_least_float32(teacher_logits) / temperature)
+    log_q = jax.nn.log_softmax(at_least_float32(student_logits) / temperature)
+    log_p = jax.nn.log_softmax(at_least_float32(teacher_logits) / temperature)
     p = jnp.exp(log_p)
-    return temperature**2 * jnp.sum(
-        jnp.where(p > 0, p * (log_p - log_q), 0.0), axis=-1
-    )
+    return temperature**2 * jnp.sum(jnp.where(p > 0, p * (log_p - log_q), 0.0), axis=-1)
 
 
 def cross_entropy(student_logits: Logits, labels: Labels) -> PerExample:
@@ -93,7 +92,7 @@ def cross_entropy(student_logits: Logits, labels: Labels) -> PerExample:
     _checks.check_floating(student_logits=student_logits)
     _checks.check_labels(student_logits, labels)
     return optax.losses.softmax_cross_entropy_with_integer_labels(
-        _at_least_float32(student_logits), labels
+        at_least_float32(student_logits), labels
     )
 
 
@@ -129,11 +128,7 @@ def logit_mse(student_logits: Logits, teacher_logits: Logits) -> PerExample:
         <https://arxiv.org/abs/1312.6184>`_, 2014, equation 1.
     """
     _checks.check_logits(student_logits, teacher_logits)
-    s, t = _at_least_float32(student_logits), _at_least_float32(teacher_logits)
+    s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
     masked = jnp.isneginf(s) & jnp.isneginf(t)
     difference = jnp.where(masked, 0.0, s) - jnp.where(masked, 0.0, t)
     return jnp.mean(difference**2, axis=-1)
-
-
-def _at_least_float32(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

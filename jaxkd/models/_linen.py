@@ -79,13 +79,18 @@ def from_linen(
         train: bool = False,
         features: Sequence[str] = (),
     ) -> Out:
-        streams = {} if rng is None else dict(zip(rngs, _split(rng, len(rngs)), strict=True))
+        streams = (
+            {} if rng is None else dict(zip(rngs, _split(rng, len(rngs)), strict=True))
+        )
         logits, updated = module.apply(
             {"params": params, **state},
             *read_inputs(batch, names),
             **switch(train),
             rngs=streams,
-            mutable=[*(state if train else ()), *(["intermediates"] if features else ())],
+            mutable=[
+                *(state if train else ()),
+                *(["intermediates"] if features else ()),
+            ],
             capture_intermediates=_wanted(features),
         )
         updated = dict(updated)
@@ -117,8 +122,10 @@ def _wanted(features: Sequence[str]) -> Callable[[nn.Module, str], bool] | bool:
 
     def wanted(module: nn.Module, method: str) -> bool:
         path = "/".join(module.path)
-        return method == "__call__" and path != "" and (
-            features == ALL_FEATURES or path in features
+        return (
+            method == "__call__"
+            and path != ""
+            and (features == ALL_FEATURES or path in features)
         )
 
     return wanted

@@ -68,9 +68,7 @@ def from_nnx(module: nnx.Module, *, inputs: str | Sequence[str] = "image") -> Mo
         arguments = read_inputs(batch, names)
         if not features:
             return Out(live(*arguments), {}, _state(live, state, train))
-        forward = nnx.capture(
-            live, nnx.Intermediate, method_outputs=nnx.Intermediate
-        )
+        forward = nnx.capture(live, nnx.Intermediate, method_outputs=nnx.Intermediate)
         logits, captured = forward(*arguments)
         found = _flatten_captures(captured)
         if features != ALL_FEATURES:

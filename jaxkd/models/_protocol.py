@@ -126,9 +126,7 @@ def from_function(
     return Model(lambda key, b: Variables(init(key, b) if init else {}), apply)
 
 
-def pick_features(
-    names: Sequence[str], found: Mapping[str, Any]
-) -> dict[str, Any]:
+def pick_features(names: Sequence[str], found: Mapping[str, Any]) -> dict[str, Any]:
     """Chooses features by name.
 
     Args:

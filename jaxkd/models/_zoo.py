@@ -33,7 +33,8 @@ class MLP(nn.Module):
         x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.hidden, start=1):
             x = nn.relu(nn.Dense(width, name=f"dense{i}")(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            if self.dropout:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.classes, name="head")(x)
 
 

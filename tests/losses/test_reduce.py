@@ -1,0 +1,46 @@
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from jaxkd import losses
+
+
+def test_parts_add_to_the_mean_of_the_whole():
+    values = jnp.arange(7.0)
+    where = jnp.array([1, 1, 0, 1, 0, 1, 1], bool)
+    first = losses.masked_mean(values[:2], where[:2])
+    second = losses.masked_mean(values[2:], where[2:])
+    whole = (0 + 1 + 3 + 5 + 6) / 5
+    np.testing.assert_allclose((first + second).value, whole)
+    assert (first.value + second.value) / 2 != whole
+
+
+def test_nothing_that_counts_gives_zero_and_a_zero_gradient():
+    values, where = jnp.ones(3), jnp.zeros(3, bool)
+    mean = lambda v: losses.masked_mean(v, where).value
+    assert mean(values) == 0.0
+    np.testing.assert_array_equal(jax.grad(mean)(values), 0.0)
+
+
+def test_what_does_not_count_may_be_nan():
+    where = jnp.array([True, False])
+    mean = lambda v: losses.masked_mean(v, where).value
+    assert mean(jnp.array([2.0, jnp.nan])) == 2.0
+    np.testing.assert_array_equal(jax.grad(mean)(jnp.array([2.0, jnp.nan])), [1.0, 0.0])
+
+
+def test_sums_over_devices_give_the_global_mean():
+    values = jnp.arange(16.0).reshape(8, 2)
+    where = jnp.arange(16).reshape(8, 2) % 3 == 0
+
+    def local(v, w):
+        return jax.lax.psum(losses.masked_mean(v, w), "i").value
+
+    across = jax.pmap(local, axis_name="i")(values, where)
+    np.testing.assert_allclose(across, np.full(8, values[where].mean()))
+
+
+def test_mask_of_another_shape_is_an_error():
+    with pytest.raises(ValueError, match="`where` has shape"):
+        losses.masked_mean(jnp.ones((2, 3)), jnp.ones(2, bool))
