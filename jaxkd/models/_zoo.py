@@ -26,9 +26,7 @@ class MLP(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch *shape"], *, train: bool = False
-    ) -> Logits:
+    def __call__(self, x: Float[Array, "*batch"], *, train: bool = False) -> Logits:
         """Returns logits, shape ``[batch, classes]``."""
         x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.hidden, start=1):

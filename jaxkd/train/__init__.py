@@ -1,0 +1,28 @@
+"""Training: pure steps, their parallel execution, the loop, evaluation."""
+
+from jaxkd.train._evaluate import EvalStep, evaluate, make_eval_step
+from jaxkd.train._fit import Hook, NonFiniteError, fit
+from jaxkd.train._freeze import freeze
+from jaxkd.train._parallel import data_mesh, jit_step, pad_batch, place, pmap_step
+from jaxkd.train._state import TrainState, copy, init_state
+from jaxkd.train._step import TrainStep, make_train_step
+
+__all__ = [
+    "EvalStep",
+    "Hook",
+    "NonFiniteError",
+    "TrainState",
+    "TrainStep",
+    "copy",
+    "data_mesh",
+    "evaluate",
+    "fit",
+    "freeze",
+    "init_state",
+    "jit_step",
+    "make_eval_step",
+    "make_train_step",
+    "pad_batch",
+    "place",
+    "pmap_step",
+]

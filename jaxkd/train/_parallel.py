@@ -1,0 +1,178 @@
+"""One step on many devices."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxkd._types import Batch, Metrics, Tree
+from jaxkd.models import Variables
+from jaxkd.train._state import TrainState, check_batch, copy_leaf
+from jaxkd.train._step import TrainStep
+
+_AXIS = "data"
+
+
+def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh of one axis, ``"data"``, over devices.
+
+    Args:
+        devices: the devices; all there are by default.
+
+    Returns:
+        A mesh whose axis is of type ``Auto``, for :func:`jit_step`.
+    """
+    devices = jax.devices() if devices is None else devices
+    return Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def jit_step(step: TrainStep, mesh: Mesh | None = None) -> TrainStep:
+    """Compiles a step, with the batch spread over the devices of a mesh.
+
+    The numbers are those of one device; XLA adds the gradients up. The batch may have
+    any length: it is padded, and the padding masked. The state that this step returned
+    is donated to the next call (its buffers are reused); a state that you bring is
+    copied first, so none of your arrays is eaten.
+
+    Args:
+        step: a pure step, of :func:`make_train_step`.
+        mesh: a mesh of one axis; by default :func:`data_mesh` of all devices.
+
+    Returns:
+        A step of the same signature.
+
+    Examples:
+        >>> from jaxkd import models, objectives, train
+        >>> import optax
+        >>> student = models.from_linen(models.MLP(hidden=(8,), classes=3))
+        >>> objective, tx = objectives.hard_label(), optax.sgd(0.1)
+        >>> step = train.jit_step(train.make_train_step(student, None, objective, tx))
+    """
+    mesh = data_mesh() if mesh is None else mesh
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
+    compiled = jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(everywhere, everywhere, split),
+        out_shardings=everywhere,
+    )
+
+    def spread(batch: Batch) -> Batch:
+        return jax.device_put(pad_batch(batch, mesh.size), split)
+
+    return _bring(compiled, everywhere, spread)
+
+
+def pmap_step(step: TrainStep, devices: list[jax.Device] | None = None) -> TrainStep:
+    """Compiles a step under :func:`jax.pmap`, with the batch spread over devices.
+
+    The state has no leading device axis: nothing is replicated or unreplicated by hand.
+    Batches, donation and losses are as with :func:`jit_step`. What differs: each device
+    draws its own dropout, and BatchNorm normalises by the batch of its device (the
+    running statistics are averaged).
+
+    Args:
+        step: a pure step, of :func:`make_train_step`.
+        devices: the devices; all there are by default.
+
+    Returns:
+        A step of the same signature.
+
+    Examples:
+        >>> from jaxkd import models, objectives, train
+        >>> import optax
+        >>> student = models.from_linen(models.MLP(hidden=(8,), classes=3))
+        >>> objective, tx = objectives.hard_label(), optax.sgd(0.1)
+        >>> step = train.pmap_step(train.make_train_step(student, None, objective, tx))
+    """
+    devices = jax.devices() if devices is None else devices
+    everywhere = NamedSharding(data_mesh(devices), PartitionSpec())
+    mapped = jax.pmap(
+        partial(step, axis_name=_AXIS),
+        axis_name=_AXIS,
+        in_axes=(None, None, 0),
+        out_axes=None,  # type: ignore[arg-type]  # None is allowed; jax's stub omits it
+        devices=devices,
+        donate_argnums=0,
+    )
+
+    def spread(batch: Batch) -> Batch:
+        rows = (len(devices), -1)
+        padded = pad_batch(batch, len(devices))
+        return {k: np.reshape(x, rows + np.shape(x)[1:]) for k, x in padded.items()}
+
+    return _bring(mapped, everywhere, spread)
+
+
+def pad_batch(batch: Batch, multiple: int) -> dict[str, np.ndarray]:
+    """Pads a batch with masked rows of zeros to a multiple of a length.
+
+    Args:
+        batch: a dict of arrays with one leading axis.
+        multiple: the length of the result is a multiple of this.
+
+    Returns:
+        The batch with an entry ``mask``, false for padding.
+
+    Raises:
+        ValueError: if the batch is empty or its arrays differ in length.
+
+    Examples:
+        >>> import numpy as np
+        >>> from jaxkd import train
+        >>> train.pad_batch({"x": np.ones(3)}, 2)["mask"]
+        array([ True,  True,  True, False])
+    """
+    length = check_batch(batch)
+    missing = -length % multiple
+    if "mask" not in batch:
+        batch = {**batch, "mask": np.ones(length, bool)}
+    if not missing:
+        return dict(batch)
+    return {
+        name: np.pad(np.asarray(x), [(0, missing)] + [(0, 0)] * (np.ndim(x) - 1))
+        for name, x in batch.items()
+    }
+
+
+def place(tree: Tree, sharding: NamedSharding) -> Tree:
+    """Copies a tree to devices, into buffers of its own: safe to donate.
+
+    Args:
+        tree: a tree of arrays, typed keys among them.
+        sharding: where to.
+
+    Returns:
+        A tree of the same values.
+    """
+    return jax.jit(partial(jax.tree.map, copy_leaf), out_shardings=sharding)(tree)
+
+
+def _bring(
+    compiled: Callable[..., tuple[TrainState, Metrics]],
+    everywhere: NamedSharding,
+    spread: Callable[[Batch], Batch],
+) -> TrainStep:
+    """Brings a caller's arrays to the devices of a compiled step."""
+    placed: dict[str, Variables | None] = {"from": None, "to": None}
+    returned: list[TrainState] = []
+
+    def run(
+        state: TrainState,
+        teacher: Variables | None,
+        batch: Batch,
+        *,
+        axis_name: str | None = None,
+    ) -> tuple[TrainState, Metrics]:
+        if teacher is not placed["from"]:
+            placed.update({"from": teacher, "to": jax.device_put(teacher, everywhere)})
+        own = bool(returned) and returned.pop() is state
+        state = state if own else place(state, everywhere)
+        state, metrics = compiled(state, placed["to"], spread(batch))
+        returned.append(state)
+        return state, metrics
+
+    return run

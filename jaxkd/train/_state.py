@@ -1,0 +1,204 @@
+"""The state of training."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import optax
+from jax import numpy as jnp
+from jaxtyping import Array, Int
+
+from jaxkd import _checks
+from jaxkd._types import Batch, Params, PRNGKey, Tree
+from jaxkd.models import Model, Variables
+from jaxkd.objectives import Objective, View
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that a step reads and writes; the teacher is not in it.
+
+    Attributes:
+        step: number of updates done.
+        params: ``{"student": ..., "objective": ...}``, all that the optimizer trains.
+        opt_state: the optimizer's state.
+        model_state: the student's state, such as BatchNorm statistics.
+        objective_state: the objective's state, such as memory banks.
+        key: a typed key, folded with the step at every update and never changed.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    opt_state: Tree
+    model_state: Tree
+    objective_state: Tree
+    key: PRNGKey
+
+    @property
+    def student(self) -> Variables:
+        """The student's variables, to evaluate, compress or export."""
+        return Variables(self.params["student"], self.model_state)
+
+
+def init_state(
+    key: PRNGKey,
+    student: Model,
+    teacher: Model | None,
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    batch: Batch,
+    *,
+    variables: Variables | None = None,
+    teacher_variables: Variables | None = None,
+) -> TrainState:
+    """Makes the state to begin with, and finds mistakes before anything runs.
+
+    Student, teacher and objective are traced on the shapes of the batch: wrong feature
+    names, missing entries of the batch and class counts that differ raise here.
+
+    Args:
+        key: a typed key, ``jax.random.key(seed)``.
+        student: the model to train.
+        teacher: the model to follow; ``None`` to train without.
+        objective: what to minimise.
+        tx: the optimizer.
+        batch: a batch of arrays like those to come.
+        variables: the student's variables to start from; drawn from ``key`` by
+            default. They are copied: donation never touches the caller's arrays.
+        teacher_variables: the teacher's, of which only shapes are read; by default they
+            are those of ``teacher.init``.
+
+    Returns:
+        A :class:`TrainState`.
+
+    Raises:
+        ValueError: if shapes do not fit, a label of this batch is out of range, or the
+            batch is empty.
+        KeyError: if a feature or an entry of the batch is missing.
+        TypeError: if ``key`` is not a typed key.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxkd import models, objectives, train
+        >>> student = models.from_linen(models.MLP(hidden=(8,), classes=3))
+        >>> batch = {"image": jnp.ones((2, 4)), "label": jnp.array([0, 2])}
+        >>> state = train.init_state(
+        ...     jax.random.key(0),
+        ...     student,
+        ...     None,
+        ...     objectives.hard_label(),
+        ...     optax.sgd(0.1),
+        ...     batch,
+        ... )
+        >>> int(state.step), list(state.params)
+        (0, ['objective', 'student'])
+    """
+    _check_key(key)
+    check_batch(batch)
+    init_key, objective_key, run_key = jax.random.split(key, 3)
+    if variables is None:
+        variables = student.init(init_key, batch)
+    if teacher is not None and teacher_variables is None:
+        teacher_variables = jax.eval_shape(teacher.init, init_key, dict(batch))
+    view = _shapes(student, teacher, objective, variables, teacher_variables, batch)
+    objective_params, objective_state = objective.init(objective_key, view)
+    jax.eval_shape(objective.apply, objective_params, objective_state, view)
+    _check_labels(batch, view)
+    params = {"student": variables.params, "objective": objective_params}
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        model_state=variables.state,
+        objective_state=objective_state,
+        key=run_key,
+    )
+    return copy(state)
+
+
+def copy(tree: Tree) -> Tree:
+    """Copies every array, so that donating the result eats nothing of the caller's.
+
+    Args:
+        tree: a tree of arrays, typed keys among them.
+
+    Returns:
+        A tree of the same values in buffers of its own.
+    """
+    return jax.tree.map(copy_leaf, tree)
+
+
+def copy_leaf(x: Any) -> jax.Array:
+    """Copies one array or typed key.
+
+    Args:
+        x: an array.
+
+    Returns:
+        The same values in a buffer of its own.
+    """
+    if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
+        data = jnp.copy(jax.random.key_data(x))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    return jnp.copy(x)
+
+
+def check_batch(batch: Batch) -> int:
+    """The number of examples of a batch.
+
+    Args:
+        batch: a dict of arrays with one leading axis.
+
+    Returns:
+        Its length.
+
+    Raises:
+        ValueError: if the batch is empty, or its arrays have different lengths.
+    """
+    lengths = {name: x.shape[0] if x.shape else None for name, x in batch.items()}
+    if not lengths or 0 in lengths.values():
+        raise ValueError(f"the batch is empty: {lengths}.")
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the arrays of the batch have different lengths: {lengths}.")
+    return next(iter(lengths.values()))
+
+
+def _check_key(key: PRNGKey) -> None:
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(
+        key.dtype, jax.dtypes.prng_key
+    )
+    if not typed:
+        raise TypeError("`key` must be a typed key: jax.random.key(seed).")
+
+
+def _shapes(
+    student: Model,
+    teacher: Model | None,
+    objective: Objective,
+    variables: Variables,
+    teacher_variables: Variables | None,
+    batch: Batch,
+) -> View:
+    """What the objective will see, as shapes."""
+
+    def run(variables: Any, teacher_variables: Any, batch: Any) -> View:
+        key = jax.random.key(0)
+        followed = None
+        if teacher is not None:
+            followed = teacher.apply(
+                *teacher_variables, batch, features=objective.teacher_features
+            )
+        out = student.apply(
+            *variables, batch, rng=key, train=True, features=objective.student_features
+        )
+        return View(out, followed, batch, jnp.zeros((), jnp.int32), key)
+
+    return jax.eval_shape(run, variables, teacher_variables, dict(batch))
+
+
+def _check_labels(batch: Batch, view: View) -> None:
+    if "label" in batch and view.student.logits.ndim == batch["label"].ndim + 1:
+        labels = batch["label"]
+        if jnp.issubdtype(labels.dtype, jnp.integer):
+            _checks.check_label_range(labels, view.student.logits.shape[-1])
