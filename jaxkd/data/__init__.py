@@ -7,5 +7,14 @@ from jaxkd.data._arrays import (
     Transform,
     eval_batches,
 )
+from jaxkd.data._tfds import from_tfds, tfds_arrays
 
-__all__ = ["Arrays", "EvalBatches", "TrainBatches", "Transform", "eval_batches"]
+__all__ = [
+    "Arrays",
+    "EvalBatches",
+    "TrainBatches",
+    "Transform",
+    "eval_batches",
+    "from_tfds",
+    "tfds_arrays",
+]

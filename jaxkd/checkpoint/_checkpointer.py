@@ -1,0 +1,316 @@
+"""Checkpoints that are verified when they are read.
+
+Orbax writes and reads the arrays. What it does not do, and this module does: notice
+that bytes have changed, fall back to an older checkpoint, and tell a checkpoint of
+another model, optimizer or teacher from one that is damaged.
+"""
+
+import hashlib
+import json
+import pathlib
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+import jaxkd
+from jaxkd import trees
+from jaxkd._types import Tree
+
+_FORMAT = 1
+_policies = ocp.training.preservation_policies
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used, and why."""
+
+
+class Restored(NamedTuple):
+    """What a checkpoint held.
+
+    Attributes:
+        step: its step.
+        state: the state, in the structure and on the devices of the target.
+        data: the position of the data, as it was given to ``save``.
+        metrics: the metrics, as they were given to ``save``.
+    """
+
+    step: int
+    state: Any
+    data: Any
+    metrics: dict[str, float]
+
+
+class Checkpointer:
+    """Saves and restores states in a folder, with Orbax.
+
+    Each checkpoint carries a digest of its arrays, the shapes and dtypes of the state,
+    and the fingerprint of the teacher, which itself is never saved. Saving is
+    asynchronous: the arrays are copied to the host, and training goes on. A checkpoint
+    appears under its name when it is whole, so a process killed while saving leaves the
+    older ones as they are.
+
+    Examples:
+        >>> import tempfile
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import checkpoint
+        >>> state = {"w": jnp.arange(3.0)}
+        >>> folder = tempfile.mkdtemp()
+        >>> with checkpoint.Checkpointer(folder) as checkpointer:
+        ...     checkpointer.save(10, state, data={"batches": 10})
+        >>> with checkpoint.Checkpointer(folder) as checkpointer:
+        ...     restored = checkpointer.restore(state)
+        >>> restored.step, restored.data
+        (10, {'batches': 10})
+    """
+
+    def __init__(
+        self,
+        directory: str | pathlib.Path,
+        *,
+        keep: int = 2,
+        best: str | None = None,
+        teacher: str | None = None,
+    ) -> None:
+        """Opens a folder, and makes it if there is none.
+
+        Args:
+            directory: the folder.
+            keep: how many of the latest checkpoints to keep.
+            best: a metric; the checkpoint with the largest is kept besides.
+            teacher: the fingerprint of the teacher, ``trees.digest(variables)``.
+
+        Raises:
+            CheckpointError: if the folder cannot be written to.
+        """
+        self._directory = pathlib.Path(directory).absolute()
+        self._teacher = teacher
+        policies: list[Any] = [_policies.LatestN(keep)]
+        if best is not None:
+            policies.append(
+                _policies.BestN(
+                    get_metric_fn=lambda metrics: metrics[best],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._orbax = ocp.training.Checkpointer(
+                self._directory,
+                preservation_policy=_policies.AnyPreservationPolicy(policies),
+            )
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write checkpoints to {self._directory}: {error}."
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits until the last save is on disk.
+
+        Raises:
+            CheckpointError: if it could not be written.
+        """
+        try:
+            self._orbax.close()
+        except OSError as error:
+            raise CheckpointError(
+                f"the last checkpoint in {self._directory} was not written: {error}."
+            ) from error
+
+    def save(
+        self,
+        step: int,
+        state: Tree,
+        *,
+        data: Any = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Saves a state; returns when its arrays are copied.
+
+        Args:
+            step: number of updates done.
+            state: a tree of arrays, typed keys among them.
+            data: the position of the data, of plain values.
+            metrics: numbers to keep with it, of which one may choose the best.
+
+        Raises:
+            CheckpointError: if the state is not finite, the step is saved already, or
+                the previous save could not be written.
+        """
+        host = {path: trees.to_numpy(x) for path, x in trees.flatten(state).items()}
+        _check_finite(step, host)
+        metrics = {name: float(value) for name, value in (metrics or {}).items()}
+        manifest = {
+            "format": _FORMAT,
+            "jaxkd": jaxkd.__version__,
+            "step": step,
+            "digest": trees.digest(state),
+            "leaves": {path: [str(x.dtype), list(x.shape)] for path, x in host.items()},
+            "teacher": self._teacher,
+            "data": data,
+            "metrics": metrics,
+        }
+        text = json.dumps(manifest, sort_keys=True)
+        try:
+            self._orbax.wait()
+            self._orbax.save_checkpointables_async(
+                step,
+                {"state": state},
+                force=True,
+                metrics=metrics or None,
+                custom_metadata={"manifest": text, "checksum": _checksum(text)},
+            )
+        except (
+            OSError,
+            ValueError,
+            ocp.training.errors.StepAlreadyExistsError,
+        ) as error:
+            raise CheckpointError(
+                f"cannot save step {step} in {self._directory}: {error}"
+            ) from error
+
+    def restore(self, target: Tree) -> Restored | None:
+        """Reads the newest checkpoint that is whole.
+
+        One that is damaged is reported by a warning, set aside under the name
+        ``<step>.damaged``, and the one before it is tried.
+
+        Args:
+            target: a state of the same structure, whose values do not matter, such as
+                that of ``train.init_state``; it says on which devices arrays go.
+
+        Returns:
+            What was saved, or ``None`` if the folder holds no checkpoint.
+
+        Raises:
+            CheckpointError: if the checkpoint is of another model, optimizer, teacher
+                or format, or all checkpoints are damaged.
+        """
+        steps = sorted(map(int, self._step_folders()), reverse=True)
+        for step in steps:
+            folder = self._directory / str(step)
+            manifest = _read_manifest(folder)
+            if manifest is not None:
+                self._check_manifest(folder, manifest, target)
+                state = _read_state(folder, target)
+                if state is not None and trees.digest(state) == manifest["digest"]:
+                    return Restored(step, state, manifest["data"], manifest["metrics"])
+            self._set_aside(folder)
+        if steps:
+            raise CheckpointError(
+                f"all {len(steps)} checkpoints in {self._directory} are damaged; they "
+                "were set aside, and training can start anew."
+            )
+        return None
+
+    def _step_folders(self) -> list[str]:
+        return [p.name for p in self._directory.iterdir() if p.name.isdecimal()]
+
+    def _set_aside(self, folder: pathlib.Path) -> None:
+        warnings.warn(
+            f"checkpoint {folder} is damaged: it was renamed to {folder.name}.damaged, "
+            "and the one before it is used.",
+            stacklevel=3,
+        )
+        aside = folder.with_name(f"{folder.name}.damaged")
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = folder.with_name(f"{folder.name}.damaged-{number}")
+        folder.rename(aside)
+        self._orbax.reload()
+
+    def _check_manifest(
+        self, folder: pathlib.Path, manifest: dict[str, Any], target: Tree
+    ) -> None:
+        if manifest["format"] != _FORMAT:
+            raise CheckpointError(
+                f"{folder} has format {manifest['format']} (jaxkd "
+                f"{manifest['jaxkd']}); this version reads format {_FORMAT}."
+            )
+        if manifest["teacher"] != self._teacher:
+            raise CheckpointError(
+                f"{folder} was saved with another teacher (fingerprint "
+                f"{manifest['teacher']}, now {self._teacher})."
+            )
+        saved = {path: tuple(leaf) for path, leaf in manifest["leaves"].items()}
+        wanted = {
+            path: (str(x.dtype), list(x.shape))
+            for path, x in trees.flatten(jax.tree.map(_host_shape, target)).items()
+        }
+        for path in sorted(saved.keys() | wanted.keys()):
+            if saved.get(path) != wanted.get(path):
+                raise CheckpointError(
+                    f"{folder} is of another model or optimizer: {path!r} was saved "
+                    f"as {_shown(saved.get(path))}, but is here "
+                    f"{_shown(wanted.get(path))}."
+                )
+
+
+def _shown(leaf: tuple[str, list[int]] | None) -> str:
+    return "nothing" if leaf is None else f"{leaf[0]}{leaf[1]}"
+
+
+def _host_shape(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(
+        lambda x: (
+            jax.random.key_data(x)
+            if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+            else x
+        ),
+        x,
+    )
+
+
+def _check_finite(step: int, host: dict[str, np.ndarray]) -> None:
+    for path, x in host.items():
+        # bfloat16 and its like are "void" to NumPy's kinds, not to isfinite.
+        if x.dtype.kind in "fV" and not np.isfinite(x.astype(np.float32)).all():
+            raise CheckpointError(
+                f"the state at step {step} is not saved: {path!r} is not finite."
+            )
+
+
+def _checksum(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _read_manifest(folder: pathlib.Path) -> dict[str, Any] | None:
+    """The manifest, or ``None`` if it is damaged."""
+    try:
+        found = ocp.checkpointables_metadata(folder).custom_metadata
+        intact = _checksum(found["manifest"]) == found["checksum"]
+        return json.loads(found["manifest"]) if intact else None
+    except Exception:  # whatever Orbax makes of damaged bytes
+        return None
+
+
+def _read_state(folder: pathlib.Path, target: Tree) -> Any | None:
+    """The arrays, or ``None`` if they cannot be read."""
+
+    def abstract(x: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(
+            x.shape, x.dtype, sharding=getattr(x, "sharding", None)
+        )
+
+    try:
+        wanted = {"state": jax.tree.map(abstract, target)}
+        return ocp.load_checkpointables(folder, wanted)["state"]
+    except Exception:  # whatever Orbax makes of damaged bytes
+        return None
