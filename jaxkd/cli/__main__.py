@@ -1,0 +1,7 @@
+"""``python -m jaxkd.cli``."""
+
+import sys
+
+from jaxkd.cli import main
+
+sys.exit(main())

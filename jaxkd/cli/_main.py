@@ -1,0 +1,64 @@
+"""Parsing, and turning errors into one sentence and an exit code."""
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+
+import jaxkd
+from jaxkd.cli import _demo, _predict
+
+_COMMANDS = (_demo, _predict)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``jaxkd``.
+
+    Args:
+        arguments: the words after ``jaxkd``; those of the process by default.
+
+    Returns:
+        The exit code: 0 good, 1 failure, 2 wrong usage.
+    """
+    parser = argparse.ArgumentParser(
+        prog="jaxkd",
+        description="Knowledge distillation and model compression for JAX.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"jaxkd {jaxkd.__version__}"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_to(commands)
+    try:
+        parsed = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse has said why
+        return int(stop.code or 0)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates its work
+    warnings.showwarning = _show_warning
+    return _run(parsed)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    try:
+        parsed.run(parsed)
+    except KeyboardInterrupt:
+        print("jaxkd: interrupted.", file=sys.stderr)
+        return 1
+    except _usage_errors() as error:
+        print(f"jaxkd: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, ArithmeticError, ImportError, OSError) as error:
+        print(f"jaxkd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _usage_errors() -> tuple[type[Exception], ...]:
+    """Errors of what the user asked for, rather than of doing it."""
+    return (ValueError, TypeError, KeyError, FileNotFoundError)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"jaxkd: warning: {message}", file=sys.stderr)

@@ -1,0 +1,36 @@
+"""Recipes: whole experiments as plain functions of a frozen config."""
+
+from jaxkd.recipes._demo import (
+    DemoConfig,
+    demo,
+    evaluate_all,
+    make_models,
+    make_stages,
+    train_seed,
+    versions,
+)
+from jaxkd.recipes._demo_report import explain
+from jaxkd.recipes._digits import Digits, augment, hide_labels, load_digits
+from jaxkd.recipes._folder import FolderError, open_folder, read_config
+from jaxkd.recipes._stages import Runner, Stage, make_stage
+
+__all__ = [
+    "DemoConfig",
+    "Digits",
+    "FolderError",
+    "Runner",
+    "Stage",
+    "augment",
+    "demo",
+    "evaluate_all",
+    "explain",
+    "hide_labels",
+    "load_digits",
+    "make_models",
+    "make_stage",
+    "make_stages",
+    "open_folder",
+    "read_config",
+    "train_seed",
+    "versions",
+]

@@ -1,0 +1,216 @@
+"""What the demo exports, measures and says at the end."""
+
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxkd import compress, deploy, report, trees
+from jaxkd.models import Model, Variables
+from jaxkd.recipes._digits import Digits
+
+_BATCH = 250
+# The models that are exported, and the folders they are exported to. Both students
+# trained alone have the distilled one's architecture, so its size and its speed.
+_EXPORTED = {
+    "teacher": "teacher",
+    "distilled": "student-distilled",
+    "pruned": "student-pruned",
+    "int8": "student",
+}
+
+
+class Seed(NamedTuple):
+    """The models of one seed.
+
+    Attributes:
+        variables: by name; those of ``int8`` are quantized.
+        scores: what each scored on the test split.
+    """
+
+    variables: dict[str, Variables]
+    scores: dict[str, dict[str, float]]
+
+
+def finish(
+    folder: pathlib.Path,
+    labels: int,
+    digits: Digits,
+    student: Model,
+    teacher: Model,
+    seeds: Sequence[Seed],
+) -> list[report.Row]:
+    """Exports the models of the first seed, measures all, and writes the report.
+
+    Args:
+        folder: the run's folder.
+        labels: how many labels the student saw.
+        digits: the dataset; models are timed on test images.
+        student: the student.
+        teacher: the teacher.
+        seeds: what was trained.
+
+    Returns:
+        The rows of the table, the teacher first.
+    """
+    images = digits.test["image"][:_BATCH]
+    artefacts = _export(
+        folder / "exported", seeds[0].variables, student, teacher, images
+    )
+    latency = report.measure_latency(
+        {n: lambda a=a: a.predict({"image": images}) for n, a in artefacts.items()}
+    )
+    rows = make_rows(seeds, artefacts, latency, labels)
+    np.save(folder / "digits.npy", digits.test["image"][:10])
+    text = [
+        "# jaxkd demo: handwritten digits",
+        *explain(rows, labels, len(digits.train["label"]), len(digits.test["label"])),
+        report.markdown_table(rows),
+        "Each ratio is to the teacher. Times are medians of 30 calls, in turn, on "
+        f"{jax.devices()[0].device_kind}, batch {_BATCH}; sizes are those of the "
+        "exported folders, program and manifest included. Zeros take as much room as "
+        "other numbers: pruning alone makes no file smaller.",
+        "![accuracy against size](report.png)",
+    ]
+    report.write_atomically(folder / "report.md", "\n\n".join(text) + "\n")
+    report.plot_accuracy_against_size(
+        rows,
+        folder / "report.png",
+        title=f"Handwritten digits, {labels} labels for the student",
+    )
+    return rows
+
+
+def make_rows(
+    seeds: Sequence[Seed],
+    artefacts: Mapping[str, deploy.Artefact],
+    latency: Mapping[str, float],
+    labels: int,
+) -> list[report.Row]:
+    """The rows of the table.
+
+    Args:
+        seeds: what was trained.
+        artefacts: the exported models by name.
+        latency: seconds for a batch, by name.
+        labels: how many labels the student saw.
+
+    Returns:
+        One row for each model, the teacher first.
+    """
+    titles = {
+        "teacher": "teacher (all labels)",
+        "alone-all-labels": "student alone, all labels",
+        "alone-few-labels": f"student alone, {labels} labels",
+        "distilled": f"distilled, {labels} labels",
+        "pruned": "+ pruned",
+        "int8": "+ int8, exported",
+    }
+
+    def row(name: str, title: str) -> report.Row:
+        like = name if name in artefacts else "distilled"
+        params = compress.dequantize(seeds[0].variables[name].params)
+        zeros = trees.sparsity(params) * trees.count(params)
+        return report.Row(
+            name=title,
+            accuracy=tuple(seed.scores[name]["accuracy"] for seed in seeds),
+            agreement=tuple(seed.scores[name]["agreement"] for seed in seeds),
+            parameters=trees.count(params),
+            nonzeros=trees.count(params) - round(zeros),
+            num_bytes=artefacts[like].num_bytes,
+            latency=latency[like],
+            throughput=_BATCH / latency[like],
+        )
+
+    return [row(name, title) for name, title in titles.items()]
+
+
+def explain(
+    rows: Sequence[report.Row], labels: int, train: int, test: int
+) -> list[str]:
+    """The result in plain words, whatever it is.
+
+    Args:
+        rows: of :func:`make_rows`.
+        labels: how many labels the student saw.
+        train: number of training images.
+        test: number of test images.
+
+    Returns:
+        Paragraphs.
+    """
+    teacher, alone_all, alone_few, distilled, pruned, int8 = rows
+    setting = (
+        f"The teacher learned from all {train:,} labels. The student has {labels} "
+        f"labels, and the teacher's soft targets on all {train:,} images, augmented. "
+        f"Accuracy on {test} test images, {len(teacher.accuracy)} seeds, mean ± std."
+    )
+    compressed = (
+        f"Pruning and int8 changed the accuracy by "
+        f"{100 * (np.mean(int8.accuracy) - np.mean(distilled.accuracy)):+.2f} points; "
+        f"the exported student takes {int8.num_bytes / 1000:.1f} kB, "
+        f"{teacher.num_bytes / int8.num_bytes:.1f} times less than the teacher, and is "
+        f"{teacher.latency / int8.latency:.1f} times faster."
+    )
+    return [
+        setting,
+        gain(
+            "Distillation",
+            distilled,
+            f"the student with {labels} labels alone",
+            alone_few,
+        ),
+        gain("Distillation", distilled, "the student alone with all labels", alone_all),
+        compressed,
+    ]
+
+
+def gain(what: str, row: report.Row, other_name: str, other: report.Row) -> str:
+    """Says by how much one model beats another, seed by seed, or that it does not.
+
+    Args:
+        what: what made the difference.
+        row: the model in question.
+        other_name: what it is compared with.
+        other: the model it is compared with.
+
+    Returns:
+        A sentence.
+    """
+    points = 100 * (np.asarray(row.accuracy) - np.asarray(other.accuracy))
+    mean, spread = points.mean(), points.std(ddof=1) if len(points) > 1 else 0.0
+    numbers = f"({mean:+.2f} ± {spread:.2f} points)"
+    if mean <= 0:
+        return f"{what} did not help, compared with {other_name} {numbers}."
+    if mean <= spread:
+        return f"{what} made no clear difference to {other_name} {numbers}."
+    return f"{what} helped, compared with {other_name} {numbers}."
+
+
+def _export(
+    folder: pathlib.Path,
+    variables: Mapping[str, Variables],
+    student: Model,
+    teacher: Model,
+    images: np.ndarray,
+) -> dict[str, deploy.Artefact]:
+    """Writes the artefacts which are not there yet, and loads those that are."""
+    for part in folder.glob(".export-*"):  # of an export that was killed
+        shutil.rmtree(part)
+    artefacts = {}
+    for name, place in _EXPORTED.items():
+        if (folder / place).exists():
+            artefacts[name] = deploy.load(folder / place)
+        else:
+            model = teacher if name == "teacher" else student
+            artefacts[name] = deploy.export(
+                model,
+                variables[name],
+                {"image": images},
+                folder / place,
+                metadata={"recipe": "demo", "model": name},
+            )
+    return artefacts

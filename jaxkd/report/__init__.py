@@ -1,0 +1,28 @@
+"""Reports: records, progress, tables, plots, measurements."""
+
+from jaxkd.report._compare import (
+    Row,
+    compare,
+    markdown_table,
+    mean_and_std,
+    plot_accuracy_against_size,
+    print_table,
+)
+from jaxkd.report._measure import measure_latency
+from jaxkd.report._progress import make_console, require, show_progress
+from jaxkd.report._records import JsonLines, write_atomically
+
+__all__ = [
+    "JsonLines",
+    "Row",
+    "compare",
+    "make_console",
+    "markdown_table",
+    "mean_and_std",
+    "measure_latency",
+    "plot_accuracy_against_size",
+    "print_table",
+    "require",
+    "show_progress",
+    "write_atomically",
+]

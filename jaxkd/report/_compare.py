@@ -1,0 +1,186 @@
+"""One table and one plot that compare models."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxkd.report._progress import require
+
+
+class Row(NamedTuple):
+    """One model, measured.
+
+    Attributes:
+        name: what it is.
+        accuracy: the share of right answers, one number for each seed.
+        agreement: the share of examples on which it answers as the teacher of its seed.
+        parameters: how many numbers were trained.
+        nonzeros: how many of them are not zero.
+        num_bytes: size on disk of the exported model.
+        latency: seconds for one batch.
+        throughput: examples a second.
+    """
+
+    name: str
+    accuracy: tuple[float, ...]
+    agreement: tuple[float, ...]
+    parameters: int
+    nonzeros: int
+    num_bytes: int
+    latency: float
+    throughput: float
+
+
+_HEADER = (
+    "model",
+    "accuracy %",
+    "agreement %",
+    "parameters",
+    "non-zeros",
+    "kB on disk",
+    "ms a batch",
+    "examples/s",
+)
+
+
+def compare(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The cells of the table; the first row is what the others are compared with.
+
+    Args:
+        rows: the models, the teacher first.
+
+    Returns:
+        The header, then a tuple of texts for each model. Each number is followed by its
+        ratio to the first row's.
+
+    Examples:
+        >>> from jaxkd import report
+        >>> teacher = report.Row(
+        ...     "teacher", (0.99, 0.97), (1, 1), 400, 400, 8000, 0.01, 100
+        ... )
+        >>> student = report.Row("student", (0.98,), (0.9,), 100, 20, 2000, 0.005, 200)
+        >>> for line in report.compare([teacher, student])[1:]:
+        ...     print(line[:6])
+        ('teacher', '98.00 ± 1.41', '100.00 ± 0.00', '400', '400', '8.0')
+        ('student', '98.00 (1.000×)', '90.00 (0.900×)', '100 (÷4.0)', '20 (÷20.0)', '2.0 (÷4.0)')
+    """
+    teacher = rows[0]
+    return [
+        _HEADER,
+        *(_cells(row, None if row is teacher else teacher) for row in rows),
+    ]
+
+
+def _cells(row: Row, teacher: Row | None) -> tuple[str, ...]:
+    def smaller(text: str, of: str) -> str:
+        if teacher is None:
+            return text
+        return f"{text} (÷{getattr(teacher, of) / max(getattr(row, of), 1e-12):.1f})"
+
+    def share(of: str) -> str:
+        text = mean_and_std(getattr(row, of))
+        if teacher is None:
+            return text
+        return (
+            f"{text} ({np.mean(getattr(row, of)) / np.mean(getattr(teacher, of)):.3f}×)"
+        )
+
+    times = "" if teacher is None else f" ({row.throughput / teacher.throughput:.1f}×)"
+    return (
+        row.name,
+        share("accuracy"),
+        share("agreement"),
+        smaller(f"{row.parameters:,}", "parameters"),
+        smaller(f"{row.nonzeros:,}", "nonzeros"),
+        smaller(f"{row.num_bytes / 1000:,.1f}", "num_bytes"),
+        smaller(f"{1000 * row.latency:.2f}", "latency"),
+        f"{row.throughput:,.0f}{times}",
+    )
+
+
+def mean_and_std(shares: Sequence[float]) -> str:
+    """Shares in per cent, as mean ± sample standard deviation over the seeds.
+
+    Args:
+        shares: numbers in ``[0, 1]``, one for each seed.
+
+    Returns:
+        ``"98.00 ± 1.41"``, or ``"98.00"`` for one seed.
+    """
+    percent = 100 * np.asarray(shares)
+    if len(percent) == 1:
+        return f"{percent[0]:.2f}"
+    return f"{percent.mean():.2f} ± {percent.std(ddof=1):.2f}"
+
+
+def print_table(console: Any, rows: Sequence[Row]) -> None:
+    """Prints the table on the terminal, ratios on a second line.
+
+    Args:
+        console: of :func:`~jaxkd.report.make_console`.
+        rows: the models, the teacher first.
+    """
+    header, *lines = compare(rows)
+    table = require("rich.table").Table(box=require("rich.box").SIMPLE_HEAD)
+    for i, title in enumerate(header):
+        table.add_column(
+            title.replace(" ", "\n", 1) if i else title,
+            justify="right" if i else "left",
+            no_wrap=i > 0,
+        )
+    for line in lines:
+        table.add_row(*(cell.replace(" (", "\n(") for cell in line))
+    console.print(table)
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The table in Markdown.
+
+    Args:
+        rows: the models, the teacher first.
+
+    Returns:
+        Lines of Markdown.
+    """
+    header, *lines = compare(rows)
+    ruler = ("---", *["---:"] * (len(header) - 1))
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ruler, *lines))
+
+
+def plot_accuracy_against_size(
+    rows: Sequence[Row], file: str | pathlib.Path, *, title: str
+) -> None:
+    """Draws accuracy against bytes on disk, each model by name.
+
+    Args:
+        rows: the models, the teacher first.
+        file: the picture to write (PNG).
+        title: what stands above it.
+
+    Raises:
+        ModuleNotFoundError: if the extra ``report`` is not installed.
+    """
+    figure_module = require("matplotlib.figure")
+    figure = figure_module.Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for i, row in enumerate(rows):
+        percent = 100 * np.asarray(row.accuracy)
+        spread = percent.std(ddof=1) if len(percent) > 1 else 0.0
+        axes.errorbar(
+            row.num_bytes / 1000,
+            percent.mean(),
+            yerr=spread,
+            fmt="os^Dv*Ph"[i % 8],
+            markersize=9,
+            capsize=4,
+            label=f"{row.name} ({percent.mean():.1f} %)",
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("size of the exported model [kB, log scale]")
+    axes.set_ylabel("accuracy on the test split [%]")
+    axes.set_title(title)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(loc="best", fontsize=9)
+    figure.savefig(file)

@@ -1,0 +1,182 @@
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxkd import compress, deploy, models, trees
+
+INPUTS = {"image": np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("f4")}
+
+
+def make(quantized=False):
+    model = models.from_linen(models.CNN(widths=(8, 16), classes=3))
+    variables = model.init(jax.random.key(0), INPUTS)
+    if quantized:
+        params = compress.quantize(variables.params)
+        variables = models.Variables(params, variables.state)
+    return model, variables
+
+
+@pytest.fixture
+def folder(tmp_path):
+    deploy.export(*make(), INPUTS, tmp_path / "student", metadata={"seed": 1})
+    return tmp_path / "student"
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("length", [1, 4, 33])
+def test_gives_the_models_logits_for_any_batch_length(tmp_path, quantized, length):
+    model, variables = make(quantized)
+    deploy.export(model, variables, INPUTS, tmp_path / "student")
+    batch = {"image": np.resize(INPUTS["image"], (length, 8, 8, 1))}
+    params = compress.dequantize(variables.params)
+    expected = model.apply(params, variables.state, batch).logits
+    got = deploy.load(tmp_path / "student").predict(batch)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_integers_are_stored_as_integers(tmp_path):
+    sizes = {}
+    for quantized in (False, True):
+        model, variables = make(quantized)
+        folder = tmp_path / str(quantized)
+        artefact = deploy.export(model, variables, INPUTS, folder)
+        sizes[quantized] = artefact.manifest["files"]["weights.safetensors"]["bytes"]
+        assert artefact.num_bytes == sum(f.stat().st_size for f in folder.iterdir())
+        assert sizes[quantized] >= trees.num_bytes(variables)
+    assert sizes[True] < 0.6 * sizes[False]
+
+
+def test_nnx_models_with_random_streams(tmp_path):
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.dense = nnx.Linear(64, 3, rngs=rngs)
+            self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+        def __call__(self, x):
+            return self.dense(self.dropout(x.reshape(x.shape[0], -1)))
+
+    model = models.from_nnx(Net(nnx.Rngs(0)))
+    variables = model.init(jax.random.key(0), INPUTS)
+    artefact = deploy.export(model, variables, INPUTS, tmp_path / "net")
+    expected = model.apply(*variables, INPUTS).logits
+    np.testing.assert_allclose(artefact.predict(INPUTS), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_manifest_says_what_goes_in(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["inputs"] == {
+        "image": {"shape": ["batch", 8, 8, 1], "dtype": "float32"}
+    }
+    assert manifest["output"]["shape"] == ["batch", 3]
+    assert manifest["metadata"] == {"seed": 1}
+    assert {"cpu", "cuda", "tpu"} <= set(manifest["platforms"])
+
+
+CODE = """
+import sys, numpy as np
+from jaxkd import deploy
+print(deploy.load(sys.argv[1]).predict({"image": np.zeros((2, 8, 8, 1))}).shape)
+heavy = {"orbax", "tensorflow_datasets", "grain", "jaxkd.train"}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_runs_in_a_fresh_process_without_the_training_code(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == ["(2, 3)", "[]"]
+
+
+@pytest.mark.parametrize("name", ["program.bin", "weights.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_files_that_changed_are_not_used(folder, name, damage):
+    content = bytearray((folder / name).read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content[:50] if damage == "cut" else content)
+    if damage == "remove":
+        (folder / name).unlink()
+    with pytest.raises(deploy.ArtefactError, match=rf"{name} (has changed|is missing)"):
+        deploy.load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1, "files": 3}'])
+def test_a_damaged_manifest(folder, text):
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(deploy.ArtefactError, match=r"manifest\.json is damaged"):
+        deploy.load(folder)
+
+
+def test_a_manifest_that_names_other_files_or_another_format(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for change in ({"files": {"../../etc/passwd": {}}}, {"format": 99}):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        with pytest.raises(deploy.ArtefactError, match="this version reads format 1"):
+            deploy.load(folder)
+
+
+def test_what_is_no_artefact(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no artefact"):
+        deploy.load(tmp_path)
+
+
+def test_nothing_is_overwritten(folder):
+    with pytest.raises(deploy.ArtefactError, match="exists already"):
+        deploy.export(*make(), INPUTS, folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(deploy.ArtefactError, match="cannot write"):
+        deploy.export(*make(), INPUTS, tmp_path / "student")
+
+
+def test_a_folder_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(deploy.ArtefactError, match="cannot write"):
+        deploy.export(*make(), INPUTS, tmp_path / "file" / "student")
+
+
+def test_a_failed_export_leaves_nothing_behind(tmp_path):
+    model, variables = make()
+    flips = iter([1.0, 2.0, 3.0, 4.0, 5.0])  # another function at every trace
+
+    def unstable(params, state, batch, **kwargs):
+        out = model.apply(params, state, batch, **kwargs)
+        return out._replace(logits=out.logits * next(flips))
+
+    with pytest.raises(deploy.ArtefactError, match="differs from the model"):
+        deploy.export(
+            models.Model(model.init, unstable), variables, INPUTS, tmp_path / "student"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_inputs_are_explained(folder):
+    predict = deploy.load(folder).predict
+    with pytest.raises(
+        ValueError, match=r"'image' has shape \(2, 8\).*\(batch, 8, 8, 1\)"
+    ):
+        predict({"image": np.zeros((2, 8))})
+    with pytest.raises(ValueError, match="has shape \\(0, 8, 8, 1\\)"):
+        predict({"image": np.zeros((0, 8, 8, 1))})
+    with pytest.raises(TypeError, match="is complex128, but must be float32"):
+        predict({"image": np.zeros((2, 8, 8, 1), complex)})
+    with pytest.raises(KeyError, match=r"needs batch\['image'\]"):
+        predict({})
+    with pytest.raises(
+        ValueError, match="unknown input 'imagee'; did you mean 'image'"
+    ):
+        predict({**INPUTS, "imagee": 1})
