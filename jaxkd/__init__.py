@@ -4,6 +4,8 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from jaxkd._version import __version__
+
 if TYPE_CHECKING:
     from jaxkd import (
         checkpoint,
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
         trees,
     )
 
-__version__ = "0.1.0.dev0"
 __all__ = [
     "checkpoint",
     "compress",

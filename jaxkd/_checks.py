@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jax import numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array
 
 
@@ -103,7 +104,7 @@ def check_label_range(labels: Array, num_classes: int) -> None:
     Raises:
         ValueError: naming the first bad label and where it is.
     """
-    if isinstance(labels, jax.core.Tracer) or labels.size == 0:
+    if isinstance(labels, Tracer) or labels.size == 0:
         return
     flat = labels.reshape(-1)
     bad = (flat < 0) | (flat >= num_classes)

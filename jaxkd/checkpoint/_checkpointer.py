@@ -11,15 +11,16 @@ import pathlib
 import warnings
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import jax
 import numpy as np
+from jax import numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
-import jaxkd
 from jaxkd import trees
 from jaxkd._types import Tree
+from jaxkd._version import __version__
 
 _FORMAT = 1
 _policies = ocp.training.preservation_policies
@@ -87,7 +88,7 @@ class Checkpointer:
         Raises:
             CheckpointError: if the folder cannot be written to.
         """
-        self._directory = pathlib.Path(directory).absolute()
+        self._directory: Any = pathlib.Path(directory).absolute()
         self._teacher = teacher
         policies: list[Any] = [_policies.LatestN(keep)]
         if best is not None:
@@ -102,7 +103,9 @@ class Checkpointer:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._orbax = ocp.training.Checkpointer(
                 self._directory,
-                preservation_policy=_policies.AnyPreservationPolicy(policies),
+                preservation_policy=cast(
+                    Any, _policies.AnyPreservationPolicy(policies)
+                ),
             )
         except OSError as error:
             raise CheckpointError(
@@ -158,7 +161,7 @@ class Checkpointer:
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
         manifest = {
             "format": _FORMAT,
-            "jaxkd": jaxkd.__version__,
+            "jaxkd": __version__,
             "step": step,
             "digest": trees.digest(state),
             "leaves": {path: [str(x.dtype), list(x.shape)] for path, x in host.items()},
@@ -173,7 +176,7 @@ class Checkpointer:
                 step,
                 {"state": state},
                 force=True,
-                metrics=metrics or None,
+                metrics=cast(Any, metrics or None),
                 custom_metadata={"manifest": text, "checksum": _checksum(text)},
             )
         except (
@@ -271,7 +274,7 @@ def _host_shape(x: Any) -> jax.ShapeDtypeStruct:
     return jax.eval_shape(
         lambda x: (
             jax.random.key_data(x)
-            if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
             else x
         ),
         x,
@@ -291,17 +294,17 @@ def _checksum(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _read_manifest(folder: pathlib.Path) -> dict[str, Any] | None:
+def _read_manifest(folder: Any) -> dict[str, Any] | None:
     """The manifest, or ``None`` if it is damaged."""
     try:
-        found = ocp.checkpointables_metadata(folder).custom_metadata
+        found: Any = ocp.checkpointables_metadata(folder).custom_metadata
         intact = _checksum(found["manifest"]) == found["checksum"]
         return json.loads(found["manifest"]) if intact else None
     except Exception:  # whatever Orbax makes of damaged bytes
         return None
 
 
-def _read_state(folder: pathlib.Path, target: Tree) -> Any | None:
+def _read_state(folder: Any, target: Tree) -> Any | None:
     """The arrays, or ``None`` if they cannot be read."""
 
     def abstract(x: Any) -> jax.ShapeDtypeStruct:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-import jaxkd
+from jaxkd._version import __version__
 from jaxkd.cli import _demo, _predict
 
 _COMMANDS = (_demo, _predict)
@@ -25,9 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="jaxkd",
         description="Knowledge distillation and model compression for JAX.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"jaxkd {jaxkd.__version__}"
-    )
+    parser.add_argument("--version", action="version", version=f"jaxkd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_to(commands)

@@ -1,6 +1,6 @@
 """Sparsity kept during training, as the last link of an optax chain."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -17,12 +17,12 @@ class KeepSparseState(NamedTuple):
     """The state of :func:`keep_sparse`.
 
     Attributes:
-        count: updates done.
+        step: updates done.
         sparsity: the fraction of zeros for which the masks were drawn.
         masks: for each pruned leaf, true where a weight is kept; ``None`` elsewhere.
     """
 
-    count: Int[Array, ""]
+    step: Int[Array, ""]
     sparsity: Float[Array, ""]
     masks: Tree
 
@@ -84,15 +84,15 @@ def keep_sparse(
         return KeepSparseState(jnp.zeros((), jnp.int32), jnp.zeros(()), masks)
 
     def update(
-        updates: Tree, state: KeepSparseState, params: Params | None = None
+        updates: Tree, state: Any, params: Params | None = None
     ) -> tuple[Tree, KeepSparseState]:
         if params is None:
             raise ValueError(
                 "keep_sparse needs `params`: tx.update(grads, state, params)."
             )
-        count = state.count + 1
-        target = schedule(count)
-        due = (count % every == 0) | (schedule(count + 1) == target)
+        step = state.step + 1
+        target = schedule(step)
+        due = (step % every == 0) | (schedule(step + 1) == target)
         due &= target != state.sparsity
 
         def draw() -> Tree:
@@ -102,7 +102,7 @@ def keep_sparse(
         masks = jax.lax.cond(due, draw, lambda: state.masks)
         drawn = jnp.where(due, target, state.sparsity)
         zeroed = jax.tree.map(_masked_update, params, updates, masks)
-        return zeroed, KeepSparseState(count, drawn, masks)
+        return zeroed, KeepSparseState(step, drawn, masks)
 
     return optax.GradientTransformation(init, update)
 

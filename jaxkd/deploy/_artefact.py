@@ -18,9 +18,9 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-import jaxkd
 from jaxkd import _checks, compress, trees
 from jaxkd._types import Tree
+from jaxkd._version import __version__
 from jaxkd.models import Model, Variables
 
 _FORMAT = 1
@@ -201,7 +201,7 @@ def _manifest(
     (output,) = exported.out_avals
     return {
         "format": _FORMAT,
-        "jaxkd": jaxkd.__version__,
+        "jaxkd": __version__,
         "jax": jax.__version__,
         "platforms": list(exported.platforms),
         "inputs": {

@@ -60,11 +60,12 @@ def from_linen(
     """
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     switch = _training_switch(module)
+    dynamic: Any = module  # its signature is the user's
 
     def init(key: PRNGKey, batch: Batch) -> Variables:
-        streams = dict(zip(("params", *rngs), _split(key, len(rngs) + 1), strict=True))
+        streams = _streams(("params", *rngs), key)
         variables = dict(
-            module.init(streams, *read_inputs(batch, names), **switch(False))
+            dynamic.init(streams, *read_inputs(batch, names), **switch(False))
         )
         params = variables.pop("params", {})
         variables.pop("intermediates", None)
@@ -79,33 +80,34 @@ def from_linen(
         train: bool = False,
         features: Sequence[str] = (),
     ) -> Out:
-        streams = (
-            {} if rng is None else dict(zip(rngs, _split(rng, len(rngs)), strict=True))
-        )
-        logits, updated = module.apply(
-            {"params": params, **state},
-            *read_inputs(batch, names),
-            **switch(train),
-            rngs=streams,
-            mutable=[
-                *(state if train else ()),
-                *(["intermediates"] if features else ()),
-            ],
-            capture_intermediates=_wanted(features),
-        )
-        updated = dict(updated)
-        captured = _flatten_captures(updated.pop("intermediates", {}))
-        if features and not set(features) <= set(captured) | set(ALL_FEATURES):
-            captured = _all_features(module, params, state, batch, names, switch(train))
+        def run(features: Sequence[str]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+            captures = ["intermediates"] if features else []
+            logits, updated = dynamic.apply(
+                {"params": params, **state},
+                *read_inputs(batch, names),
+                **switch(train),
+                rngs=_streams(rngs, rng),
+                mutable=[*state, *captures] if train else captures,
+                capture_intermediates=_wanted(features),
+            )
+            updated = dict(updated)
+            found = _flatten_captures(updated.pop("intermediates", {}))
+            return logits, updated, found
+
+        logits, updated, found = run(features)
         if features != ALL_FEATURES:
-            captured = pick_features(features, captured)
-        return Out(logits, captured, {**state, **updated})
+            if not set(features) <= set(found):  # list all there are, by shape only
+                found = jax.eval_shape(lambda: run(ALL_FEATURES)[2])
+            found = pick_features(features, found)
+        return Out(logits, found, {**state, **updated})
 
     return Model(init, apply)
 
 
-def _split(key: PRNGKey, n: int) -> list[PRNGKey]:
-    return [jax.random.fold_in(key, i) for i in range(n)]
+def _streams(names: Sequence[str], key: PRNGKey | None) -> dict[str, PRNGKey]:
+    if key is None:
+        return {}
+    return {name: jax.random.fold_in(key, i) for i, name in enumerate(names)}
 
 
 def _training_switch(module: nn.Module) -> Callable[[bool], dict[str, bool]]:
@@ -139,27 +141,3 @@ def _flatten_captures(tree: Mapping[str, Any], prefix: str = "") -> dict[str, An
         elif key == "__call__":  # a tuple, one entry for each call of the submodule
             flat[prefix.removesuffix("/")] = value[-1]
     return flat
-
-
-def _all_features(
-    module: nn.Module,
-    params: Params,
-    state: Tree,
-    batch: Batch,
-    names: Sequence[str],
-    switch: dict[str, bool],
-) -> dict[str, Any]:
-    """The shapes of all features, for an error that lists them."""
-    rng = jax.random.key(0)
-    return jax.eval_shape(
-        lambda: _flatten_captures(
-            module.apply(
-                {"params": params, **state},
-                *read_inputs(batch, names),
-                **switch,
-                rngs={"dropout": rng},
-                mutable=True,
-                capture_intermediates=_wanted(ALL_FEATURES),
-            )[1].get("intermediates", {})
-        )
-    )

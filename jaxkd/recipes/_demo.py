@@ -1,7 +1,7 @@
 """The main job, end to end: distil, prune, quantize and export a real model.
 
-A teacher is trained on all labels of scikit-learn's handwritten digits. The student gets
-the labels of a few images only, and the teacher's soft targets on all of them: the
+A teacher is trained on all labels of scikit-learn's handwritten digits. The student
+gets the labels of a few images only, and the teacher's soft targets on all of them: the
 setting in which distillation pays. Two students trained alone stand beside it, one with
 the same few labels, one with all.
 """
@@ -11,14 +11,15 @@ import functools
 import pathlib
 import platform
 from collections.abc import Mapping
+from typing import Any, Self
 
 import flax
 import jax
 import numpy as np
 import optax
 
-import jaxkd
-from jaxkd import compress, data, models, objectives, report, train
+from jaxkd import _checks, compress, data, models, objectives, report, train
+from jaxkd._version import __version__
 from jaxkd.models import Model, Variables
 from jaxkd.recipes import _demo_report as demo_report
 from jaxkd.recipes._digits import (
@@ -55,15 +56,15 @@ class DemoConfig:
 
     seed: int = 0
     seeds: int = 3
-    steps: int = 400
+    steps: int = 600
     labels: int = 50
     batch_size: int = 64
-    learning_rate: float = 3e-3
-    temperature: float = 4.0
+    learning_rate: float = 2e-2
+    temperature: float = 1.0
     soft_weight: float = 0.9
     sparsity: float = 0.8
     teacher_widths: tuple[int, ...] = (32, 64, 128)
-    student_widths: tuple[int, ...] = (16, 32)
+    student_widths: tuple[int, ...] = (24, 48)
 
     def __post_init__(self) -> None:
         counts = {"seeds": self.seeds, "steps": self.steps, "labels": self.labels}
@@ -72,6 +73,31 @@ class DemoConfig:
                 raise ValueError(f"`{name}` must be at least 1, got {number}.")
         if self.labels % NUM_CLASSES:
             raise ValueError(f"`labels` must be a multiple of 10, got {self.labels}.")
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """A config as it was written to ``config.json``.
+
+        Args:
+            found: the values by name.
+
+        Returns:
+            A config.
+
+        Raises:
+            ValueError: for a name that is no setting.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in found:
+            if name not in names:
+                raise ValueError(
+                    f"{name!r} is no setting; {_checks.nearest(name, names)}"
+                )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in found.items()
+        }
+        return cls(**values)
 
 
 def demo(
@@ -157,8 +183,8 @@ def make_stages(config: DemoConfig, student: Model, teacher: Model) -> dict[str,
     tune = max(1, config.steps // 2)
     gradual = compress.cubic(config.sparsity, begin=0, end=max(1, tune // 2))
     sparse = optax.chain(
-        optimizer(tune, config.learning_rate / 3),
-        compress.keep_sparse(gradual, every=10),
+        optimizer(tune, config.learning_rate),
+        compress.keep_sparse(gradual, across=True, every=10),
     )
     full = optimizer(config.steps, config.learning_rate)
     alone = make_stage("alone-all-labels", student, None, hard, full, config.steps)
@@ -224,7 +250,7 @@ def versions() -> dict[str, str]:
         Of jaxkd, jax, flax, optax, numpy and Python, and the kind of device.
     """
     return {
-        "jaxkd": jaxkd.__version__,
+        "jaxkd": __version__,
         "jax": jax.__version__,
         "flax": flax.__version__,
         "optax": optax.__version__,

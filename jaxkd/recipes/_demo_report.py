@@ -142,7 +142,7 @@ def explain(
     Returns:
         Paragraphs.
     """
-    teacher, alone_all, alone_few, distilled, pruned, int8 = rows
+    teacher, alone_all, alone_few, distilled, _, int8 = rows
     setting = (
         f"The teacher learned from all {train:,} labels. The student has {labels} "
         f"labels, and the teacher's soft targets on all {train:,} images, augmented. "

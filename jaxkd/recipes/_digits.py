@@ -1,6 +1,6 @@
 """Handwritten digits, 8×8 pixels, shipped with scikit-learn."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -43,7 +43,7 @@ def load_digits() -> Digits:
             "the digits need scikit-learn: pip install 'jaxkd[demo]'."
         ) from error
 
-    raw = datasets.load_digits()
+    raw: Any = datasets.load_digits()
     images = (raw.images[..., None] / 16).astype(np.float32)
     labels = raw.target.astype(np.int32)
     rest, test = model_selection.train_test_split(
@@ -53,7 +53,7 @@ def load_digits() -> Digits:
         rest, test_size=_VALIDATION, stratify=labels[rest], random_state=0
     )
 
-    def part(rows: np.ndarray) -> dict[str, np.ndarray]:
+    def part(rows: Any) -> dict[str, np.ndarray]:
         return {"image": images[rows], "label": labels[rows]}
 
     return Digits(part(train), part(validation), part(test))

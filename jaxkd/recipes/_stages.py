@@ -1,5 +1,6 @@
 """One stage of a recipe: a training run that survives being killed."""
 
+import collections
 import dataclasses
 import pathlib
 import zlib
@@ -150,12 +151,15 @@ class Runner:
                 self._record(stage.name, int(state.step), numbers)
                 advance(int(state.step), numbers["loss"])
 
-            hooks = [train.Hook(self.log_every, log), train.Hook(self.save_every, save)]
-            for state, _ in train.fit(
+            hooks = [
+                train.Hook(self.log_every, log),
+                train.Hook(self.save_every, save),
+            ]
+            run = train.fit(
                 stage.step, state, teacher, batches, steps=stage.steps, hooks=hooks
-            ):
-                pass
-        return state
+            )
+            last = collections.deque(run, maxlen=1)
+        return last[0][0] if last else state
 
     def _record(self, stage: str, step: int, numbers: dict[str, float]) -> None:
         self.records.write({"seed": self.seed, "stage": stage, "step": step, **numbers})

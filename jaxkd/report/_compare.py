@@ -57,14 +57,12 @@ def compare(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
     Examples:
         >>> from jaxkd import report
-        >>> teacher = report.Row(
-        ...     "teacher", (0.99, 0.97), (1, 1), 400, 400, 8000, 0.01, 100
-        ... )
-        >>> student = report.Row("student", (0.98,), (0.9,), 100, 20, 2000, 0.005, 200)
+        >>> teacher = report.Row("big", (0.99, 0.97), (1, 1), 400, 400, 8000, 0.01, 1)
+        >>> student = report.Row("small", (0.98,), (0.9,), 100, 20, 2000, 0.005, 2)
         >>> for line in report.compare([teacher, student])[1:]:
-        ...     print(line[:6])
-        ('teacher', '98.00 ± 1.41', '100.00 ± 0.00', '400', '400', '8.0')
-        ('student', '98.00 (1.000×)', '90.00 (0.900×)', '100 (÷4.0)', '20 (÷20.0)', '2.0 (÷4.0)')
+        ...     print(line[:5])
+        ('big', '98.00 ± 1.41', '100.00 ± 0.00', '400', '400')
+        ('small', '98.00 (1.000×)', '90.00 (0.900×)', '100 (÷4.0)', '20 (÷20.0)')
     """
     teacher = rows[0]
     return [

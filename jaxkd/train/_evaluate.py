@@ -16,13 +16,16 @@ class EvalStep(Protocol):
     """``step(variables, teacher, batch) -> {name: Mean}``."""
 
     def __call__(
-        self, variables: Variables, teacher: Variables | None, batch: Batch
+        self,
+        variables: Variables,
+        teacher_variables: Variables | None,
+        batch: Batch,
     ) -> dict[str, Mean]:
         """Measures one batch.
 
         Args:
             variables: the model's variables.
-            teacher: the teacher's; ``None`` without one.
+            teacher_variables: the teacher's; ``None`` without one.
             batch: a dict of arrays; where ``mask`` is false, an example is left out.
 
         Returns:

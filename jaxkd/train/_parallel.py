@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -12,10 +13,12 @@ from jaxkd.models import Variables
 from jaxkd.train._state import TrainState, check_batch, copy_leaf
 from jaxkd.train._step import TrainStep
 
+Device: TypeAlias = Any  # jax.Device
+
 _AXIS = "data"
 
 
-def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+def data_mesh(devices: list[Device] | None = None) -> Mesh:
     """A mesh of one axis, ``"data"``, over devices.
 
     Args:
@@ -66,7 +69,7 @@ def jit_step(step: TrainStep, mesh: Mesh | None = None) -> TrainStep:
     return _bring(compiled, everywhere, spread)
 
 
-def pmap_step(step: TrainStep, devices: list[jax.Device] | None = None) -> TrainStep:
+def pmap_step(step: TrainStep, devices: list[Device] | None = None) -> TrainStep:
     """Compiles a step under :func:`jax.pmap`, with the batch spread over devices.
 
     The state has no leading device axis: nothing is replicated or unreplicated by hand.
@@ -94,7 +97,7 @@ def pmap_step(step: TrainStep, devices: list[jax.Device] | None = None) -> Train
         partial(step, axis_name=_AXIS),
         axis_name=_AXIS,
         in_axes=(None, None, 0),
-        out_axes=None,  # type: ignore[arg-type]  # None is allowed; jax's stub omits it
+        out_axes=None,
         devices=devices,
         donate_argnums=0,
     )
@@ -162,13 +165,14 @@ def _bring(
 
     def run(
         state: TrainState,
-        teacher: Variables | None,
+        teacher_variables: Variables | None,
         batch: Batch,
         *,
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
-        if teacher is not placed["from"]:
-            placed.update({"from": teacher, "to": jax.device_put(teacher, everywhere)})
+        if teacher_variables is not placed["from"]:
+            there = jax.device_put(teacher_variables, everywhere)
+            placed.update({"from": teacher_variables, "to": there})
         own = bool(returned) and returned.pop() is state
         state = state if own else place(state, everywhere)
         state, metrics = compiled(state, placed["to"], spread(batch))

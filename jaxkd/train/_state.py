@@ -156,7 +156,9 @@ def check_batch(batch: Batch) -> int:
     Raises:
         ValueError: if the batch is empty, or its arrays have different lengths.
     """
-    lengths = {name: x.shape[0] if x.shape else None for name, x in batch.items()}
+    lengths: dict[str, Any] = {
+        name: x.shape[0] if x.shape else None for name, x in batch.items()
+    }
     if not lengths or 0 in lengths.values():
         raise ValueError(f"the batch is empty: {lengths}.")
     if len(set(lengths.values())) > 1:
@@ -182,17 +184,16 @@ def _shapes(
 ) -> View:
     """What the objective will see, as shapes."""
 
-    def run(variables: Any, teacher_variables: Any, batch: Any) -> View:
-        key = jax.random.key(0)
-        followed = None
+    def run(own: Any, followed: Any, batch: Any) -> View:
+        key, out = jax.random.key(0), None
         if teacher is not None:
-            followed = teacher.apply(
-                *teacher_variables, batch, features=objective.teacher_features
-            )
-        out = student.apply(
-            *variables, batch, rng=key, train=True, features=objective.student_features
-        )
-        return View(out, followed, batch, jnp.zeros((), jnp.int32), key)
+            params, state = followed
+            names = objective.teacher_features
+            out = teacher.apply(params, state, batch, features=names)
+        params, state = own
+        names = objective.student_features
+        own = student.apply(params, state, batch, rng=key, train=True, features=names)
+        return View(own, out, batch, jnp.zeros((), jnp.int32), key)
 
     return jax.eval_shape(run, variables, teacher_variables, dict(batch))
 

@@ -19,7 +19,7 @@ class TrainStep(Protocol):
     def __call__(
         self,
         state: TrainState,
-        teacher: Variables | None,
+        teacher_variables: Variables | None,
         batch: Batch,
         *,
         axis_name: str | None = None,
@@ -28,7 +28,7 @@ class TrainStep(Protocol):
 
         Args:
             state: the state before.
-            teacher: the teacher's variables; ``None`` without a teacher.
+            teacher_variables: the teacher's; ``None`` without a teacher.
             batch: a dict of arrays. Where an entry ``mask`` is false, an example counts
                 for nothing.
             axis_name: the axis under ``pmap`` or ``shard_map``.
