@@ -72,15 +72,11 @@ def run(parsed: argparse.Namespace) -> None:
     if found is not None:
         config = recipes.DemoConfig.from_json(found["config"])
     config = dataclasses.replace(config, **asked)
-    rows = recipes.demo(config, parsed.out, resume=parsed.resume, quiet=parsed.quiet)
-    console = report.make_console()
-    report.print_table(console, rows)
-    console.print(
-        (parsed.out / "report.md").read_text().split("\n\n|")[0].split("\n\n", 1)[1]
-    )
-    console.print(
-        f"\nReport: {parsed.out}/report.md   Picture: {parsed.out}/report.png"
-    )
-    console.print(
-        f"Try it: jaxkd predict {parsed.out}/exported/student {parsed.out}/digits.npy"
-    )
+    out, console = parsed.out, report.make_console()
+    result = recipes.demo(config, out, resume=parsed.resume, quiet=parsed.quiet)
+    report.print_table(console, result.rows)
+    for paragraph in result.words:
+        console.print(paragraph, end="\n\n")
+    console.print(f"Report:  {out}/report.md and {out}/report.png", soft_wrap=True)
+    example = f"jaxkd predict {out}/exported/student {out}/digits.npy"
+    console.print(f"Try it:  {example}", soft_wrap=True)

@@ -10,6 +10,8 @@ from jaxkd._version import __version__
 from jaxkd.cli import _demo, _predict
 
 _COMMANDS = (_demo, _predict)
+# What the user asked for is wrong, rather than the doing of it.
+_USAGE = (ValueError, TypeError, KeyError, FileNotFoundError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,18 +46,18 @@ def _run(parsed: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("jaxkd: interrupted.", file=sys.stderr)
         return 1
-    except _usage_errors() as error:
-        print(f"jaxkd: {error}", file=sys.stderr)
+    except _USAGE as error:
+        print(f"jaxkd: {_sentence(error)}", file=sys.stderr)
         return 2
     except (RuntimeError, ArithmeticError, ImportError, OSError) as error:
-        print(f"jaxkd: {error}", file=sys.stderr)
+        print(f"jaxkd: {_sentence(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def _usage_errors() -> tuple[type[Exception], ...]:
-    """Errors of what the user asked for, rather than of doing it."""
-    return (ValueError, TypeError, KeyError, FileNotFoundError)
+def _sentence(error: Exception) -> str:
+    # A KeyError prints its message in quotes.
+    return str(error.args[0] if isinstance(error, KeyError) else error)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

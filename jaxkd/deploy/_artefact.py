@@ -8,9 +8,9 @@ length; ``weights.safetensors`` its weights, quantized ones as integers; and
 import hashlib
 import importlib
 import json
+import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -77,8 +77,7 @@ def export(
         ModuleNotFoundError: if the extra ``deploy`` is not installed.
 
     Examples:
-        >>> import tempfile
-        >>> import jax, jax.numpy as jnp
+        >>>         >>> import jax, jax.numpy as jnp
         >>> from jaxkd import deploy, models
         >>> model = models.from_linen(models.MLP(hidden=(8,), classes=3))
         >>> inputs = {"image": jnp.ones((2, 4))}
@@ -96,19 +95,16 @@ def export(
     weights, run = _program(model, variables)
     exported = _export(run, weights, inputs)
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = pathlib.Path(
-            tempfile.mkdtemp(dir=directory.parent, prefix=".export-")
-        )
+        staging = directory.with_name(f".export-{directory.name}-{os.getpid()}")
+        staging.mkdir(parents=True)
     except OSError as error:
         raise ArtefactError(f"cannot write {directory}: {error}.") from error
     try:
         (staging / _PROGRAM).write_bytes(exported.serialize())
-        safetensors.save_file(weights, staging / _WEIGHTS)
+        (staging / _WEIGHTS).write_bytes(safetensors.save(weights))
         manifest = _manifest(staging, exported, inputs, metadata)
         (staging / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         _verify(load(staging), run, weights, inputs)
-        staging.chmod(0o755)
         staging.rename(directory)
     except OSError as error:
         raise ArtefactError(f"cannot write {directory}: {error}.") from error

@@ -9,13 +9,14 @@ from jaxkd.recipes._demo import (
     train_seed,
     versions,
 )
-from jaxkd.recipes._demo_report import explain
+from jaxkd.recipes._demo_report import DemoResult, explain, gain
 from jaxkd.recipes._digits import Digits, augment, hide_labels, load_digits
 from jaxkd.recipes._folder import FolderError, open_folder, read_config
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 
 __all__ = [
     "DemoConfig",
+    "DemoResult",
     "Digits",
     "FolderError",
     "Runner",
@@ -24,6 +25,7 @@ __all__ = [
     "demo",
     "evaluate_all",
     "explain",
+    "gain",
     "hide_labels",
     "load_digits",
     "make_models",

@@ -21,7 +21,7 @@ import optax
 from jaxkd import _checks, compress, data, models, objectives, report, train
 from jaxkd._version import __version__
 from jaxkd.models import Model, Variables
-from jaxkd.recipes import _demo_report as demo_report
+from jaxkd.recipes._demo_report import DemoResult, Seed, finish
 from jaxkd.recipes._digits import (
     NUM_CLASSES,
     Digits,
@@ -52,6 +52,7 @@ class DemoConfig:
         sparsity: fraction of zeros in the kernels after pruning.
         teacher_widths: channels of the teacher's blocks.
         student_widths: channels of the student's blocks.
+        save_every: updates from one checkpoint to the next.
     """
 
     seed: int = 0
@@ -65,6 +66,7 @@ class DemoConfig:
     sparsity: float = 0.8
     teacher_widths: tuple[int, ...] = (32, 64, 128)
     student_widths: tuple[int, ...] = (24, 48)
+    save_every: int = 100
 
     def __post_init__(self) -> None:
         counts = {"seeds": self.seeds, "steps": self.steps, "labels": self.labels}
@@ -106,7 +108,7 @@ def demo(
     *,
     resume: bool = False,
     quiet: bool = False,
-) -> list[report.Row]:
+) -> DemoResult:
     """Runs the main job and writes its report.
 
     Args:
@@ -118,7 +120,7 @@ def demo(
         quiet: show no progress, only the result.
 
     Returns:
-        The rows of the table, the teacher first.
+        The rows of the table, and the result in words.
 
     Raises:
         FolderError: if the folder holds another run, or cannot be written.
@@ -131,15 +133,15 @@ def demo(
     records.keep(lambda record: "step" in record)
     student, teacher = make_models(config)
     stages = make_stages(config, student, teacher)
-    seeds: list[demo_report.Seed] = []
+    seeds: list[Seed] = []
     for seed in range(config.seed, config.seed + config.seeds):
-        runner = Runner(folder, seed, console, records)
+        runner = Runner(folder, seed, console, records, config.save_every)
         variables = train_seed(config, digits, stages, runner)
         scores = evaluate_all(digits.test, student, teacher, variables)
         for name, numbers in scores.items():
             records.write({"seed": seed, "stage": name, "test": numbers})
-        seeds.append(demo_report.Seed(variables, scores))
-    return demo_report.finish(folder, config.labels, digits, student, teacher, seeds)
+        seeds.append(Seed(variables, scores))
+    return finish(folder, config.labels, digits, student, teacher, seeds)
 
 
 def make_models(config: DemoConfig) -> tuple[Model, Model]:

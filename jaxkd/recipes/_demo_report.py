@@ -23,6 +23,18 @@ _EXPORTED = {
 }
 
 
+class DemoResult(NamedTuple):
+    """What came out.
+
+    Attributes:
+        rows: the rows of the table, the teacher first.
+        words: the result in plain words.
+    """
+
+    rows: list[report.Row]
+    words: list[str]
+
+
 class Seed(NamedTuple):
     """The models of one seed.
 
@@ -42,7 +54,7 @@ def finish(
     student: Model,
     teacher: Model,
     seeds: Sequence[Seed],
-) -> list[report.Row]:
+) -> DemoResult:
     """Exports the models of the first seed, measures all, and writes the report.
 
     Args:
@@ -54,7 +66,7 @@ def finish(
         seeds: what was trained.
 
     Returns:
-        The rows of the table, the teacher first.
+        The rows of the table, and the result in words.
     """
     images = digits.test["image"][:_BATCH]
     artefacts = _export(
@@ -64,10 +76,11 @@ def finish(
         {n: lambda a=a: a.predict({"image": images}) for n, a in artefacts.items()}
     )
     rows = make_rows(seeds, artefacts, latency, labels)
+    words = explain(rows, labels, len(digits.train["label"]), len(digits.test["label"]))
     np.save(folder / "digits.npy", digits.test["image"][:10])
     text = [
         "# jaxkd demo: handwritten digits",
-        *explain(rows, labels, len(digits.train["label"]), len(digits.test["label"])),
+        *words,
         report.markdown_table(rows),
         "Each ratio is to the teacher. Times are medians of 30 calls, in turn, on "
         f"{jax.devices()[0].device_kind}, batch {_BATCH}; sizes are those of the "
@@ -81,7 +94,7 @@ def finish(
         folder / "report.png",
         title=f"Handwritten digits, {labels} labels for the student",
     )
-    return rows
+    return DemoResult(rows, words)
 
 
 def make_rows(
@@ -155,14 +168,10 @@ def explain(
         f"{teacher.num_bytes / int8.num_bytes:.1f} times less than the teacher, and is "
         f"{teacher.latency / int8.latency:.1f} times faster."
     )
+    few = f"the student alone with {labels} labels"
     return [
         setting,
-        gain(
-            "Distillation",
-            distilled,
-            f"the student with {labels} labels alone",
-            alone_few,
-        ),
+        gain("Distillation", distilled, few, alone_few),
         gain("Distillation", distilled, "the student alone with all labels", alone_all),
         compressed,
     ]

@@ -163,11 +163,12 @@ def plot_accuracy_against_size(
     figure_module = require("matplotlib.figure")
     figure = figure_module.Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for i, row in enumerate(rows):
+    places = _apart([row.num_bytes / 1000 for row in rows])
+    for i, (row, place) in enumerate(zip(rows, places, strict=True)):
         percent = 100 * np.asarray(row.accuracy)
         spread = percent.std(ddof=1) if len(percent) > 1 else 0.0
         axes.errorbar(
-            row.num_bytes / 1000,
+            place,
             percent.mean(),
             yerr=spread,
             fmt="os^Dv*Ph"[i % 8],
@@ -176,9 +177,23 @@ def plot_accuracy_against_size(
             label=f"{row.name} ({percent.mean():.1f} %)",
         )
     axes.set_xscale("log")
-    axes.set_xlabel("size of the exported model [kB, log scale]")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.set_xlabel(
+        "size of the exported model [kB, log scale; equal sizes drawn side by side]"
+    )
     axes.set_ylabel("accuracy on the test split [%]")
     axes.set_title(title)
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="best", fontsize=9)
     figure.savefig(file)
+
+
+def _apart(sizes: Sequence[float]) -> list[float]:
+    """Moves equal sizes a little apart, so that their marks do not hide each other."""
+    seen: dict[float, int] = {}
+    places = []
+    for size in sizes:
+        seen[size] = seen.get(size, 0) + 1
+        places.append(size * 1.04 ** (seen[size] - 1))
+    return places
