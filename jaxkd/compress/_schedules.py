@@ -1,14 +1,15 @@
 """Schedules of sparsity: functions from the step to the fraction of zeros."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxkd import _checks
 
-Schedule: TypeAlias = Callable[[Int[Array, ""]], Float[Array, ""]]
+Step: TypeAlias = int | Int[Array, ""]
+Schedule: TypeAlias = Callable[[Any], Float[Array, ""]]
 
 
 def cubic(final: float, *, begin: int, end: int, initial: float = 0.0) -> Schedule:
@@ -48,10 +49,10 @@ def cubic(final: float, *, begin: int, end: int, initial: float = 0.0) -> Schedu
     if end <= begin:
         raise ValueError(f"`end` ({end}) must be after `begin` ({begin}).")
 
-    def schedule(step: Int[Array, ""]) -> Float[Array, ""]:
-        step = jnp.asarray(step, jnp.int32)
-        left = (end - jnp.clip(step, begin, end)).astype(jnp.float32) / (end - begin)
+    def schedule(step: Step) -> Float[Array, ""]:
+        now = jnp.asarray(step, jnp.int32)
+        left = (end - jnp.clip(now, begin, end)).astype(jnp.float32) / (end - begin)
         sparsity = jnp.float32(final) + jnp.float32(initial - final) * left**3
-        return jnp.where(step < begin, jnp.float32(0.0), sparsity)
+        return jnp.where(now < begin, jnp.float32(0.0), sparsity)
 
     return schedule

@@ -159,6 +159,7 @@ def test_half_precision_in_gives_float32_out(row):
     np.testing.assert_array_equal(value, exact)
 
 
+@pytest.mark.own_checks
 @rows
 def test_integer_logits_are_refused(row):
     student, reference = inputs(row)

@@ -84,6 +84,7 @@ def test_label_out_of_range_is_nan_under_jit():
     np.testing.assert_array_equal(jnp.isnan(value), [False, True])
 
 
+@pytest.mark.own_checks
 def test_different_class_counts_are_named():
     with pytest.raises(ValueError, match=r"5 classes .* but `teacher_logits` has 6"):
         losses.soft_target_kl(jnp.ones((2, 5)), jnp.ones((2, 6)))

@@ -41,6 +41,7 @@ def test_sums_over_devices_give_the_global_mean():
     np.testing.assert_allclose(across, np.full(8, values[where].mean()))
 
 
+@pytest.mark.own_checks
 def test_mask_of_another_shape_is_an_error():
     with pytest.raises(ValueError, match="`where` has shape"):
         losses.masked_mean(jnp.ones((2, 3)), jnp.ones(2, bool))
