@@ -5,8 +5,8 @@
 Compares one jitted step of `train.make_train_step` (soft targets and hard labels, Adam)
 with the sum of its parts written by hand in plain JAX: the teacher's forward pass, and
 the student's gradient step on given teacher logits. FLOPs are those of the compiled
-programs; times are medians over rounds in which the contenders take turns, and the ratio
-is the median of the rounds' ratios. Also counts the optimizer's leaves.
+programs; times are medians over rounds in which the contenders take turns, and the
+ratio is the median of the rounds' ratios. Also counts the optimizer's leaves.
 """
 
 import argparse
