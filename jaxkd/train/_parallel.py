@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxkd._types import Batch, Metrics, Tree
 from jaxkd.models import Variables
-from jaxkd.train._state import TrainState, check_batch, copy_leaf
+from jaxkd.train._state import TrainState, check_batch, copy
 from jaxkd.train._step import TrainStep
 
 Device: TypeAlias = Any  # jax.Device
@@ -151,7 +151,7 @@ def place(tree: Tree, sharding: NamedSharding) -> Tree:
     Returns:
         A tree of the same values.
     """
-    return jax.jit(partial(jax.tree.map, copy_leaf), out_shardings=sharding)(tree)
+    return jax.device_put(copy(tree), sharding)
 
 
 def _bring(

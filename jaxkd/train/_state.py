@@ -126,18 +126,10 @@ def copy(tree: Tree) -> Tree:
     Returns:
         A tree of the same values in buffers of its own.
     """
-    return jax.tree.map(copy_leaf, tree)
+    return jax.tree.map(_copy_leaf, tree)
 
 
-def copy_leaf(x: Any) -> jax.Array:
-    """Copies one array or typed key.
-
-    Args:
-        x: an array.
-
-    Returns:
-        The same values in a buffer of its own.
-    """
+def _copy_leaf(x: Any) -> jax.Array:
     if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
         data = jnp.copy(jax.random.key_data(x))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))

@@ -15,10 +15,11 @@ from jax import numpy as jnp
 
 from jaxkd import checkpoint, models, objectives, train, trees
 
-# Orbax leaves futures of its event loop behind when reading damaged files fails.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+# Orbax leaves futures and coroutines behind when reading damaged files fails.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+]
 
 
 def make_state(width=8, tx=None, seed=0):
