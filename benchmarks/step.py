@@ -12,6 +12,7 @@ ratio is the median of the rounds' ratios. Also counts the optimizer's leaves.
 import argparse
 import statistics
 import time
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -94,7 +95,8 @@ def by_hand(module, tx, batch):
 
 
 def flops(fn, *args):
-    return jax.jit(fn).lower(*args).compile().cost_analysis()["flops"]
+    analysis: Any = jax.jit(fn).lower(*args).compile().cost_analysis()
+    return analysis["flops"]
 
 
 def timed(run):
@@ -116,7 +118,7 @@ def measure(name, batch_size, rounds):
     state = train.init_state(key, student, teacher, objective, tx, batch)
     pure = train.make_train_step(student, teacher, objective, tx)
 
-    forward = lambda variables: teacher.apply(*variables, batch).logits
+    forward = lambda v: teacher.apply(v.params, v.state, batch).logits
     hand = by_hand(small, tx, batch)
     params, stats = state.student
     own = (params, stats, tx.init(params), jnp.zeros((batch_size, 10)))
