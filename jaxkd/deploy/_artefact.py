@@ -77,7 +77,8 @@ def export(
         ModuleNotFoundError: if the extra ``deploy`` is not installed.
 
     Examples:
-        >>>         >>> import jax, jax.numpy as jnp
+        >>> import tempfile
+        >>> import jax, jax.numpy as jnp
         >>> from jaxkd import deploy, models
         >>> model = models.from_linen(models.MLP(hidden=(8,), classes=3))
         >>> inputs = {"image": jnp.ones((2, 4))}
