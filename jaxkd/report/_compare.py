@@ -121,15 +121,17 @@ def print_table(console: Any, rows: Sequence[Row]) -> None:
         rows: the models, the teacher first.
     """
     header, *lines = compare(rows)
-    table = require("rich.table").Table(box=require("rich.box").SIMPLE_HEAD)
+    table = require("rich.table").Table(box=None, pad_edge=False, padding=(0, 1, 1, 0))
     for i, title in enumerate(header):
+        two_lines = title.replace(" ", "\n", 1).replace("-", "-\n")
         table.add_column(
-            title.replace(" ", "\n", 1) if i else title,
+            two_lines if i else title,
             justify="right" if i else "left",
             no_wrap=i > 0,
         )
-    for line in lines:
-        table.add_row(*(cell.replace(" (", "\n(") for cell in line))
+    for name, *cells in lines:
+        narrow = (cell.replace(" ± ", "±").replace(" (", "\n(") for cell in cells)
+        table.add_row(name, *narrow)
     console.print(table)
 
 

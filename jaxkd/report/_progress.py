@@ -48,16 +48,16 @@ def show_progress(console: Any, title: str, total: int) -> Iterator[Advance]:
         yield remember
     else:
         with _bar() as bar:
-            task = bar.add_task(title, total=total, loss=float("nan"))
+            task = bar.add_task(title, total=total, loss="")
 
             def advance(step: int, loss: float) -> None:
                 remember(step, loss)
-                bar.update(task, completed=step, loss=loss)
+                bar.update(task, completed=step, loss=f"loss {loss:.4f}")
 
             yield advance
     seconds = time.perf_counter() - began
     console.print(
-        f"{title:<40} {last[0]:>5}/{total} steps   loss {last[1]:7.4f}   "
+        f"{title:<28} {last[0]:>5}/{total} steps   loss {last[1]:7.4f}   "
         f"{seconds:5.1f} s"
     )
 
@@ -66,10 +66,10 @@ def show_progress(console: Any, title: str, total: int) -> Iterator[Advance]:
 def _bar() -> Iterator[Any]:
     progress = require("rich.progress")
     with progress.Progress(
-        progress.TextColumn("{task.description:<40}"),
+        progress.TextColumn("{task.description:<28}"),
         progress.BarColumn(bar_width=20),
         progress.MofNCompleteColumn(),
-        progress.TextColumn("loss {task.fields[loss]:.4f}"),
+        progress.TextColumn("{task.fields[loss]}"),
         progress.TimeRemainingColumn(),
         transient=True,
     ) as bar:
