@@ -14,6 +14,7 @@ from jaxkd.losses._decoupled import (
 )
 from jaxkd.losses._distances import (
     log_probability_euclidean,
+    logit_cosine_distance,
     logit_euclidean,
     sorted_probability_distance,
     top_k_disagreement,
@@ -91,6 +92,7 @@ __all__ = [
     "inter_class_relation",
     "intra_class_relation",
     "log_probability_euclidean",
+    "logit_cosine_distance",
     "logit_euclidean",
     "logit_mse",
     "masked_mean",

@@ -205,3 +205,33 @@ def difference(s: Array, t: Array) -> Array:
     """
     masked = jnp.isneginf(s) & jnp.isneginf(t)
     return jnp.where(masked, 0.0, s) - jnp.where(masked, 0.0, t)
+
+
+def norm(x: Array) -> Array:
+    """Euclidean norm over the last axis, with a gradient of 0 at 0.
+
+    Args:
+        x: shape ``[..., n]``.
+
+    Returns:
+        Shape ``[..., 1]``.
+    """
+    square = jnp.sum(x**2, axis=-1, keepdims=True)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+
+
+def unit(x: Array) -> Array:
+    """The vectors along the last axis at length 1; zero stays zero.
+
+    They are divided by their largest entry first, whose square may overflow.
+
+    Args:
+        x: shape ``[..., n]``.
+
+    Returns:
+        Same shape.
+    """
+    largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
+    x = x / jnp.where(largest > 0, largest, 1.0)
+    length = norm(x)
+    return x / jnp.where(length > 0, length, 1.0)

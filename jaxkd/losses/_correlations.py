@@ -17,6 +17,7 @@ from jaxkd.losses._common import (
     at_least_float32,
     gather_rows,
     inverse_temperature,
+    norm,
     softmax,
 )
 
@@ -234,9 +235,4 @@ def _correlation(a: Array, b: Array, counts: Array) -> PerExample:
         jnp.where(counts, x - jnp.sum(x, axis=-1, keepdims=True) / number, 0.0)
         for x in (a, b)
     )
-    return jnp.sum(a * b, axis=-1) / (_norm(a) * _norm(b) + 1e-8)
-
-
-def _norm(x: Array) -> PerExample:
-    square = jnp.sum(x**2, axis=-1)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return jnp.sum(a * b, axis=-1) / ((norm(a) * norm(b))[..., 0] + 1e-8)

@@ -11,6 +11,7 @@ from jaxkd.losses._common import (
     inverse_temperature,
     log_softmax,
     softmax,
+    unit,
 )
 from jaxkd.losses._positions import counted
 
@@ -49,6 +50,44 @@ def logit_euclidean(student_logits: Logits, teacher_logits: Logits) -> PerExampl
     _checks.check_logits(student_logits, teacher_logits)
     s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
     return jnp.sqrt(jnp.sum(difference(s, t) ** 2, axis=-1) + 1e-12)
+
+
+def logit_cosine_distance(student_logits: Logits, teacher_logits: Logits) -> PerExample:
+    r"""One minus the cosine of the angle between the logits.
+
+    .. math::
+        1 - \frac{\langle s, t \rangle}{\|s\| \|t\|}
+
+    It ignores the scale of the logits, but not a shift. Classes masked in both
+    (:math:`-\infty`) contribute nothing; if all logits of one are 0 the distance is 1.
+
+    Args:
+        student_logits: shape ``[*batch, classes]``, :math:`s`.
+        teacher_logits: same shape, :math:`t`.
+
+    Returns:
+        One value per example, between 0 and 2, in at least float32; shape ``[*batch]``.
+
+    Raises:
+        ValueError: if the shapes differ (they are never broadcast).
+        TypeError: if either input is not floating point.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> student, teacher = jnp.array([[3.0, 0.0]]), jnp.array([[0.0, 4.0]])
+        >>> print(losses.logit_cosine_distance(student, teacher))
+        [1.]
+
+    References:
+        Hsu et al., `Liger Kernel: Efficient Triton Kernels for LLM Training
+        <https://arxiv.org/abs/2410.10989>`_, 2024 (its fused cosine loss).
+    """
+    _checks.check_logits(student_logits, teacher_logits)
+    s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
+    masked = jnp.isneginf(s) & jnp.isneginf(t)
+    s, t = (unit(jnp.where(masked, 0.0, x)) for x in (s, t))
+    return 1 - jnp.sum(s * t, axis=-1)
 
 
 def log_probability_euclidean(

@@ -86,11 +86,11 @@ def divergence(
         ds, dt, dscale, _ = tangents
         (q, log_q), (p, log_p) = softmax(s, scale), softmax(t, scale)
         loss, tangent = rows(*primals), jnp.zeros(s.shape[:-1], s.dtype)
-        for slope, probability, x, dx in (
-            (student_slope, q, s, ds),
-            (teacher_slope, p, t, dt),
+        for slope, probability, log_probability, dx in (
+            (student_slope, q, log_q, ds),
+            (teacher_slope, p, log_p, dt),
         ):
-            dz = _scaled_tangent(x, scale, dx, dscale)
+            dz = _scaled_tangent(log_probability, scale, dx, dscale)
             if dz is None:
                 continue
             u = slope(q, p, log_q, log_p, weight)
@@ -103,13 +103,20 @@ def divergence(
 
 
 def _scaled_tangent(
-    x: Array, scale: Array, dx: Array | SymbolicZero, dscale: Array | SymbolicZero
+    log_probability: Array,
+    scale: Array,
+    dx: Array | SymbolicZero,
+    dscale: Array | SymbolicZero,
 ) -> Array | None:
-    """The tangent of ``x * scale``; ``None`` if it is zero."""
+    """The tangent of the scaled logits, up to a shift; ``None`` if it is zero.
+
+    Shifts do not matter, and log-probabilities cancel less than logits.
+    """
     tangent = None if isinstance(dx, SymbolicZero) else dx * scale
     if isinstance(dscale, SymbolicZero):
         return tangent
-    by_scale = jnp.where(jnp.isneginf(x), 0.0, x) * dscale
+    finite = jnp.where(jnp.isneginf(log_probability), 0.0, log_probability)
+    by_scale = finite / scale * dscale
     return by_scale if tangent is None else tangent + by_scale
 
 

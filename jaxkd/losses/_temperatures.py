@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from jaxkd import _checks
 from jaxkd._types import Logits, PerExample, Where
-from jaxkd.losses._common import at_least_float32, global_mean, softmax
+from jaxkd.losses._common import at_least_float32, global_mean, norm, softmax
 
 
 def standardize(logits: Logits, *, epsilon: float = 1e-7) -> Logits:
@@ -54,8 +54,7 @@ def standardize(logits: Logits, *, epsilon: float = 1e-7) -> Logits:
     finite = jnp.where(exists, z, 0.0)
     mean = jnp.sum(finite, axis=-1, keepdims=True) / jnp.maximum(count, 1.0)
     centred = jnp.where(exists, finite - mean, 0.0)
-    square = jnp.sum(centred**2, axis=-1, keepdims=True) / jnp.maximum(count - 1, 1.0)
-    deviation = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    deviation = norm(centred) / jnp.sqrt(jnp.maximum(count - 1, 1.0))
     return jnp.where(exists, centred / (deviation + epsilon), -jnp.inf)
 
 
