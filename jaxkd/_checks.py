@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jax import numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array
@@ -106,7 +107,7 @@ def check_label_range(labels: Array, num_classes: int) -> None:
     """
     if isinstance(labels, Tracer) or labels.size == 0:
         return
-    flat = labels.reshape(-1)
+    flat = np.asarray(labels).reshape(-1)  # numpy: jnp would trace inside a jit
     bad = (flat < 0) | (flat >= num_classes)
     if bad.any():
         where = int(bad.argmax())
@@ -130,6 +131,93 @@ def check_positive(**numbers: float | Array) -> None:
             continue
         if not number > 0:
             raise ValueError(f"`{name}` must be positive, got {number}.")
+
+
+def check_where(logits: Array, where: Array, *, name: str = "where") -> None:
+    """Raises unless the mask has one entry for each row of the logits.
+
+    Args:
+        logits: shape ``[*batch, classes]``.
+        where: shape ``[*batch]``.
+        name: what the caller calls it.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    if where.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"`{name}` has shape {where.shape}, but the logits, of shape "
+            f"{logits.shape}, need one of shape {logits.shape[:-1]}."
+        )
+
+
+def check_ids(logits: Array, ids: Array) -> None:
+    """Raises unless the ids are integers, some for each row of the logits, in range.
+
+    Args:
+        logits: shape ``[*batch, classes]``.
+        ids: integers in ``[0, classes)``, shape ``[*batch, k]``; their range is
+            checked on concrete arrays only.
+
+    Raises:
+        TypeError: if the ids are not integers.
+        ValueError: if the shapes do not fit or an id is out of range.
+    """
+    if not jnp.issubdtype(jnp.result_type(ids), jnp.integer):
+        raise TypeError(f"`teacher_ids` must be integers, got {jnp.result_type(ids)}.")
+    if ids.ndim != logits.ndim or ids.shape[:-1] != logits.shape[:-1]:
+        raise ValueError(
+            f"`teacher_ids` has shape {ids.shape}, but the logits, of shape "
+            f"{logits.shape}, need one of shape {(*logits.shape[:-1], 'k')}."
+        )
+    check_label_range(ids, logits.shape[-1])
+
+
+def check_class_mask(logits: Array, class_mask: Array) -> None:
+    """Raises unless the mask has one boolean for each class.
+
+    Args:
+        logits: shape ``[*batch, classes]``.
+        class_mask: shape ``[classes]``.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    if class_mask.shape != logits.shape[-1:]:
+        raise ValueError(
+            f"`class_mask` has shape {class_mask.shape}, but the logits, of shape "
+            f"{logits.shape}, need one of shape {logits.shape[-1:]}."
+        )
+
+
+def check_fraction(**numbers: float | Array) -> None:
+    """Raises unless all named numbers are in ``[0, 1]``; arrays pass unseen.
+
+    Args:
+        **numbers: the numbers, under the names by which the caller knows them.
+
+    Raises:
+        ValueError: if a number is outside.
+    """
+    for name, number in numbers.items():
+        if isinstance(number, int | float) and not 0.0 <= number <= 1.0:
+            raise ValueError(f"`{name}` must be in [0, 1], got {number}.")
+
+
+def check_inside_unit_interval(**numbers: float | Array) -> None:
+    """Raises unless all named numbers are inside ``(0, 1)``; arrays pass unseen.
+
+    Args:
+        **numbers: the numbers, under the names by which the caller knows them.
+
+    Raises:
+        ValueError: if a number is 0, 1 or outside.
+    """
+    for name, number in numbers.items():
+        if isinstance(number, int | float) and not 0.0 < number < 1.0:
+            raise ValueError(
+                f"`{name}` must be strictly between 0 and 1, got {number}."
+            )
 
 
 def check_sparsity(sparsity: float) -> None:

@@ -1,6 +1,129 @@
 """Losses: pure functions from arrays to one value per example."""
 
-from jaxkd.losses._logits import cross_entropy, logit_mse, soft_target_kl
-from jaxkd.losses._reduce import Mean, masked_mean
+from jaxkd.losses._correlations import (
+    batch_correlation,
+    class_correlation,
+    inter_class_relation,
+    intra_class_relation,
+)
+from jaxkd.losses._decoupled import (
+    decoupled_kd,
+    normalized_kd,
+    soft_label_decoupled_kd,
+    zipf_cross_entropy,
+)
+from jaxkd.losses._distances import (
+    log_probability_euclidean,
+    logit_cosine_distance,
+    logit_euclidean,
+    sorted_probability_distance,
+    top_k_disagreement,
+)
+from jaxkd.losses._divergences import (
+    adaptive_kl,
+    common_classes,
+    forward_kl,
+    reverse_kl,
+    symmetric_kl,
+)
+from jaxkd.losses._labels import (
+    cross_entropy,
+    hard_target_cross_entropy,
+    smoothed_cross_entropy,
+    virtual_teacher_kl,
+)
+from jaxkd.losses._logits import (
+    binary_soft_cross_entropy,
+    logit_mse,
+    soft_cross_entropy,
+    soft_target_kl,
+)
+from jaxkd.losses._mixtures import (
+    generalized_jsd,
+    rescaled_jsd,
+    skewed_forward_kl,
+    skewed_reverse_kl,
+    total_variation,
+)
+from jaxkd.losses._reduce import (
+    Mean,
+    masked_mean,
+    sequence_mean,
+    weighted_mean,
+)
+from jaxkd.losses._sparse import (
+    renormalized_top_k_kl,
+    sampled_soft_cross_entropy,
+    teacher_renormalized_top_k_kl,
+    top_k_buckets,
+    top_k_kl,
+)
+from jaxkd.losses._targets import (
+    corrected_teacher_logits,
+    self_weighted_cross_entropy,
+    target_enhanced_cross_entropy,
+    transformed_teacher_kl,
+    weighted_soft_cross_entropy,
+    weighted_transformed_teacher_kl,
+)
+from jaxkd.losses._temperatures import (
+    confidence_temperature,
+    focal_temperature,
+    reverse_gradient,
+    standardize,
+    standardized,
+)
 
-__all__ = ["Mean", "cross_entropy", "logit_mse", "masked_mean", "soft_target_kl"]
+__all__ = [
+    "Mean",
+    "adaptive_kl",
+    "batch_correlation",
+    "binary_soft_cross_entropy",
+    "class_correlation",
+    "common_classes",
+    "confidence_temperature",
+    "corrected_teacher_logits",
+    "cross_entropy",
+    "decoupled_kd",
+    "focal_temperature",
+    "forward_kl",
+    "generalized_jsd",
+    "hard_target_cross_entropy",
+    "inter_class_relation",
+    "intra_class_relation",
+    "log_probability_euclidean",
+    "logit_cosine_distance",
+    "logit_euclidean",
+    "logit_mse",
+    "masked_mean",
+    "normalized_kd",
+    "renormalized_top_k_kl",
+    "rescaled_jsd",
+    "reverse_gradient",
+    "reverse_kl",
+    "sampled_soft_cross_entropy",
+    "self_weighted_cross_entropy",
+    "sequence_mean",
+    "skewed_forward_kl",
+    "skewed_reverse_kl",
+    "smoothed_cross_entropy",
+    "soft_cross_entropy",
+    "soft_label_decoupled_kd",
+    "soft_target_kl",
+    "sorted_probability_distance",
+    "standardize",
+    "standardized",
+    "symmetric_kl",
+    "target_enhanced_cross_entropy",
+    "teacher_renormalized_top_k_kl",
+    "top_k_buckets",
+    "top_k_disagreement",
+    "top_k_kl",
+    "total_variation",
+    "transformed_teacher_kl",
+    "virtual_teacher_kl",
+    "weighted_mean",
+    "weighted_soft_cross_entropy",
+    "weighted_transformed_teacher_kl",
+    "zipf_cross_entropy",
+]

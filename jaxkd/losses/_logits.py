@@ -6,13 +6,18 @@ distribution and :math:`q = \mathrm{softmax}(s / \tau)` the student's.
 """
 
 import jax
-import optax
 from jax import numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import _checks
-from jaxkd._types import Labels, Logits, PerExample
-from jaxkd.losses._common import at_least_float32
+from jaxkd._types import Logits, PerExample
+from jaxkd.losses._common import (
+    at_least_float32,
+    difference,
+    inverse_temperature,
+    squared_temperature,
+)
+from jaxkd.losses._rows import cross_entropy_rows, forward_kl_rows
 
 
 def soft_target_kl(
@@ -30,7 +35,8 @@ def soft_target_kl(
     Args:
         student_logits: shape ``[*batch, classes]``, :math:`s`.
         teacher_logits: same shape, :math:`t`.
-        temperature: :math:`\tau > 0`.
+        temperature: :math:`\tau > 0`; a number, or one per example of shape
+            ``[*batch]``, as :func:`focal_temperature` gives.
 
     Returns:
         One value per example in nats, non-negative, in at least float32; shape
@@ -53,47 +59,93 @@ def soft_target_kl(
         <https://arxiv.org/abs/1503.02531>`_, 2015, section 2.
     """
     _checks.check_logits(student_logits, teacher_logits)
-    _checks.check_positive(temperature=temperature)
-    log_q = jax.nn.log_softmax(at_least_float32(student_logits) / temperature)
-    log_p = jax.nn.log_softmax(at_least_float32(teacher_logits) / temperature)
-    p = jnp.exp(log_p)
-    return temperature**2 * jnp.sum(jnp.where(p > 0, p * (log_p - log_q), 0.0), axis=-1)
+    s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
+    scale = inverse_temperature(temperature, s)
+    return squared_temperature(scale) * forward_kl_rows(s, t, scale, 0.0)
 
 
-def cross_entropy(student_logits: Logits, labels: Labels) -> PerExample:
-    r"""Cross-entropy with hard labels.
+def soft_cross_entropy(
+    student_logits: Logits, teacher_logits: Logits, *, temperature: float | Array = 1.0
+) -> PerExample:
+    r"""Cross-entropy of the softened student under the softened teacher.
 
     .. math::
-        -\log q_y, \quad \tau = 1
+        -\tau^2 \sum_c p_c \log q_c
+
+    It has the gradient of :func:`soft_target_kl`, and its value plus :math:`\tau^2`
+    times the entropy of the teacher, so that it is not 0 at equality.
 
     Args:
         student_logits: shape ``[*batch, classes]``, :math:`s`.
-        labels: integers :math:`y` in ``[0, classes)``, shape ``[*batch]``. Under
-            ``jit``, where values cannot be checked, a label out of range gives NaN.
+        teacher_logits: same shape, :math:`t`.
+        temperature: :math:`\tau > 0`, a number or one per example, ``[*batch]``.
 
     Returns:
-        One value per example in nats, in at least float32; shape ``[*batch]``.
+        One value per example in nats, non-negative, in at least float32; shape
+        ``[*batch]``.
 
     Raises:
-        ValueError: if the shapes do not fit, or a label is out of range.
-        TypeError: if the logits are not floating point or the labels not integers.
+        ValueError: if the shapes differ (they are never broadcast), or the
+            temperature is not positive.
+        TypeError: if either input is not floating point.
 
     Examples:
         >>> import jax.numpy as jnp
         >>> from jaxkd import losses
-        >>> logits = jnp.array([[0.0, 0.0], [0.0, 100.0]])
-        >>> print(losses.cross_entropy(logits, jnp.array([0, 1])).round(4))
-        [0.6931 0.    ]
+        >>> print(losses.soft_cross_entropy(jnp.zeros((1, 2)), jnp.zeros((1, 2))))
+        [0.6931472]
 
     References:
-        Goodfellow et al., `Deep Learning <https://www.deeplearningbook.org>`_, 2016,
-        section 6.2.2.3.
+        Hinton et al., `Distilling the Knowledge in a Neural Network
+        <https://arxiv.org/abs/1503.02531>`_, 2015, section 2.
     """
-    _checks.check_floating(student_logits=student_logits)
-    _checks.check_labels(student_logits, labels)
-    return optax.losses.softmax_cross_entropy_with_integer_labels(
-        at_least_float32(student_logits), labels
-    )
+    _checks.check_logits(student_logits, teacher_logits)
+    s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
+    scale = inverse_temperature(temperature, s)
+    return squared_temperature(scale) * cross_entropy_rows(s, t, scale, 0.0)
+
+
+def binary_soft_cross_entropy(
+    student_logits: Logits, teacher_logits: Logits
+) -> PerExample:
+    r"""Cross-entropy of each class by itself, as if the classes were yes-no questions.
+
+    .. math::
+        -\frac{1}{C} \sum_c \big[\sigma(t_c) \log \sigma(s_c)
+        + (1 - \sigma(t_c)) \log (1 - \sigma(s_c))\big]
+
+    :math:`\sigma` is the logistic function; there is no temperature. Classes masked in
+    both (:math:`-\infty`) contribute nothing and are counted.
+
+    Args:
+        student_logits: shape ``[*batch, classes]``, :math:`s`.
+        teacher_logits: same shape, :math:`t`.
+
+    Returns:
+        One value per example in nats, at its least the mean entropy of
+        :math:`\sigma(t)`, in at least float32; shape ``[*batch]``.
+
+    Raises:
+        ValueError: if the shapes differ (they are never broadcast).
+        TypeError: if either input is not floating point.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> print(losses.binary_soft_cross_entropy(jnp.zeros((1, 3)), jnp.ones((1, 3))))
+        [0.6931472]
+
+    References:
+        Hao et al., `One-for-All: Bridge the Gap Between Heterogeneous Architectures in
+        Knowledge Distillation <https://arxiv.org/abs/2310.19444>`_, 2023 (the binary
+        baseline in its code).
+    """
+    _checks.check_logits(student_logits, teacher_logits)
+    s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
+    masked = jnp.isneginf(s) & jnp.isneginf(t)
+    s = jnp.where(masked, 0.0, s)
+    terms = jax.nn.softplus(s) - s * jax.nn.sigmoid(t)
+    return jnp.mean(jnp.where(masked, 0.0, terms), axis=-1)
 
 
 def logit_mse(student_logits: Logits, teacher_logits: Logits) -> PerExample:
@@ -129,6 +181,4 @@ def logit_mse(student_logits: Logits, teacher_logits: Logits) -> PerExample:
     """
     _checks.check_logits(student_logits, teacher_logits)
     s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
-    masked = jnp.isneginf(s) & jnp.isneginf(t)
-    difference = jnp.where(masked, 0.0, s) - jnp.where(masked, 0.0, t)
-    return jnp.mean(difference**2, axis=-1)
+    return jnp.mean(difference(s, t) ** 2, axis=-1)

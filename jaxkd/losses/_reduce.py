@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 from jax import numpy as jnp
+from jaxtyping import Array
 
 from jaxkd import _checks
 from jaxkd._types import PerExample, Scalar, Where
@@ -73,3 +74,74 @@ def masked_mean(values: PerExample, where: Where | None = None) -> Mean:
     where = where.astype(bool)
     total = jnp.sum(jnp.where(where, values, 0.0))
     return Mean(total, jnp.sum(where, dtype=total.dtype))
+
+
+def sequence_mean(values: PerExample, where: Where | None = None) -> Mean:
+    """The mean over sequences of each sequence's mean over the positions that count.
+
+    Every sequence counts the same, however long: *not* the mean over all tokens, which
+    is :func:`masked_mean`. A sequence of which nothing counts is not counted.
+
+    Args:
+        values: one value per position, shape ``[*batch, length]``.
+        where: which of them count, same shape; all if ``None``. What does not count
+            may be NaN.
+
+    Returns:
+        A :class:`Mean` over sequences.
+
+    Raises:
+        ValueError: if the shapes differ, or there is no axis of positions.
+        TypeError: if the values are not floating point.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> values = jnp.array([[1.0, 1.0, 1.0], [3.0, 0.0, 0.0]])
+        >>> where = jnp.array([[True, True, True], [True, False, False]])
+        >>> print(losses.sequence_mean(values, where).value)
+        2.0
+        >>> print(losses.masked_mean(values, where).value)
+        1.5
+    """
+    _checks.check_floating(values=values)
+    if values.ndim == 0:
+        raise ValueError("`values` needs a last axis of positions, got a scalar.")
+    if where is None:
+        where = jnp.ones(values.shape, bool)
+    _checks.check_same_shape(values=values, where=where)
+    where = where.astype(bool)
+    totals = jnp.sum(jnp.where(where, values, 0.0), axis=-1)
+    counts = jnp.sum(where, axis=-1, dtype=totals.dtype)
+    return masked_mean(totals / jnp.maximum(counts, 1.0), counts > 0)
+
+
+def weighted_mean(values: PerExample, weights: Array) -> Mean:
+    r"""The mean under non-negative weights, as a pair of sums.
+
+    .. math::
+        \frac{\sum_i w_i v_i}{\sum_i w_i}
+
+    Args:
+        values: one value per example or position, shape ``[*batch]``.
+        weights: floating point, non-negative, same shape. What has weight 0 may be NaN.
+
+    Returns:
+        A :class:`Mean`; 0 if all weights are.
+
+    Raises:
+        ValueError: if the shapes differ.
+        TypeError: if either is not floating point.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> values, weights = jnp.array([1.0, 5.0]), jnp.array([3.0, 1.0])
+        >>> print(losses.weighted_mean(values, weights).value)
+        2.0
+    """
+    _checks.check_floating(values=values, weights=weights)
+    _checks.check_same_shape(values=values, weights=weights)
+    weights = weights.astype(values.dtype)
+    terms = weights * jnp.where(weights > 0, values, 0.0)
+    return Mean(jnp.sum(terms), jnp.sum(weights))

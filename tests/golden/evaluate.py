@@ -1,0 +1,142 @@
+"""Evaluates the expressions of the table on the arrays of a case."""
+
+import functools
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from jaxkd import losses
+
+HERE = pathlib.Path(__file__).parent
+DIRECTORY = pathlib.Path(os.environ.get("JAXKD_GOLDEN_DIR", HERE))
+DIFFERENTIATED = ("student", "student_0", "student_1", "student_weight", "global_T")
+
+
+@functools.cache
+def load(directory, file):
+    """The cases of one file: name -> arrays, and `meta` as a dict."""
+    cases = {}
+    with np.load(directory / f"{file}.npz") as arrays:
+        for key in arrays.files:
+            case, _, name = key.rpartition("/")
+            value = arrays[key]
+            if name == "meta":
+                value = json.loads(str(value))
+            cases.setdefault(case, {})[name] = value
+    return cases
+
+
+def float_like(x, dtype):
+    return x.astype(dtype) if x.dtype.kind == "f" else x
+
+
+def inputs(case, dtype):
+    """The arrays as jax arrays, with the mask taken out of the labels."""
+    arrays = {
+        name.removeprefix("param_"): jnp.asarray(float_like(value, dtype))
+        for name, value in case.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+    }
+    if "labels" in arrays:
+        labels = arrays["labels"]
+        if "student" in arrays and "student_weight" not in arrays:
+            labels = labels.reshape(arrays["student"].shape[:-1])
+        arrays["mask"] = labels >= 0
+        arrays["labels"] = jnp.where(labels >= 0, labels, 0)
+    return arrays
+
+
+def derived(names, params):
+    """What the expressions use besides the arrays of the case."""
+    names = {**names, **params, "losses": losses, "jax": jax, "jnp": jnp}
+    if "student_weight" in names:
+        for side in ("student", "teacher"):
+            names[side] = names[side] @ names[f"{side}_weight"].T
+    student, teacher = names.get("student"), names.get("teacher")
+    if student is None:
+        return names
+    names |= {"B": student.shape[0], "C": student.shape[-1], "V": student.shape[-1]}
+    if "k" in params:
+        names |= sparse(names, params)
+    if "student_labels" in names:
+        names |= answers(names, params)
+    if "mask" in names and teacher is not None and student.ndim == 3:
+        names |= by_label(student, teacher, names["labels"])
+    if "fea_mid" in names:
+        weak = names["fea_mid"] @ names["fc_w"].T + names["fc_b"]
+        names |= {"weak": weak, "scores": uskd_scores(student, weak, names["labels"])}
+    if "T" in params and teacher is not None and student.shape == teacher.shape:
+        names["focal"] = losses.focal_temperature(student, teacher, base=params["T"])
+        names["confidence"] = losses.confidence_temperature(student, base=params["T"])
+    return names
+
+
+def sparse(names, params):
+    student, teacher = names["student"], names["teacher"]
+    total = jax.nn.logsumexp(teacher, axis=-1)
+    if "topk_logprobs" in names:
+        ids, values = names["topk_ids"], names["topk_logprobs"]
+        total = jnp.zeros_like(total)
+    elif "topk_logits" in names:
+        ids, values = names["topk_ids"], names["topk_logits"]
+    else:
+        by = student if params.get("support") == "student" else teacher
+        ids = jax.lax.top_k(by, params["k"])[1]
+        values = jnp.take_along_axis(teacher, ids, axis=-1)
+    picked = jnp.take_along_axis(student, ids, axis=-1)
+    at_ids = jnp.take_along_axis(teacher, ids, axis=-1)
+    return {"ids": ids, "values": values, "total": total} | {
+        "picked": picked,
+        "teacher_at_ids": at_ids,
+    }
+
+
+def by_label(student, teacher, labels):
+    top = jnp.argmax(teacher, axis=-1).astype(labels.dtype)
+    both = jnp.stack([top, labels], axis=-1)
+    total = jax.nn.logsumexp(teacher, axis=-1)
+    at = lambda x, ids=both: jnp.take_along_axis(x, ids, axis=-1)
+    buckets = lambda ids: losses.top_k_buckets(student, ids, at(teacher, ids), total)
+    log_q, log_p = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
+    mixture = jnp.log(0.9 * jnp.exp(log_p) + 0.1 * jnp.exp(log_q))
+    return {"top": top, "at": at, "buckets": buckets, "top_and_label": both} | {
+        "mixture": mixture
+    }
+
+
+def answers(names, params):
+    """Both logits from the start of the answer, and the positions both have."""
+    starts, lengths = {}, {}
+    for side in ("student", "teacher"):
+        counts = names[f"{side}_labels"] >= 0
+        starts[side] = jnp.argmax(counts, axis=1) - params["shift"]
+        lengths[side] = counts.sum(axis=1) - params["drop"]
+    shared = jnp.minimum(lengths["student"], lengths["teacher"])
+    positions = jnp.arange(int(shared.max()))
+    rows = jnp.arange(len(shared))[:, None]
+    s, t = (names[x][rows, starts[x][:, None] + positions] for x in starts)
+    both = positions < shared[:, None]
+    return {"answers": (s, t / params["teacher_T"]), "both": both}
+
+
+def uskd_scores(student, weak, labels):
+    log_q, w = jax.nn.log_softmax(student), jax.nn.softmax(weak)
+    at = lambda x: jnp.take_along_axis(x, labels[:, None], axis=-1)
+    return log_q / (1 - at(log_q)) + w / (1 - at(w))
+
+
+def value_and_gradients(case, params, call, factor, dtype):
+    """The loss of an expression and its gradients, under the strict rules."""
+    arrays = inputs(case, dtype)
+    moving = {name: arrays.pop(name) for name in DIFFERENTIATED if name in arrays}
+
+    def loss(moving):
+        names = derived({**arrays, **moving}, params)
+        return eval(factor, names) * eval(call, names)
+
+    loss_and_gradients = jax.value_and_grad(loss)(moving)
+    return jax.tree.map(np.asarray, loss_and_gradients)  # before x64 goes off again
