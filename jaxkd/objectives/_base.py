@@ -1,8 +1,9 @@
 """The objective protocol: a loss and what it needs around it, as two pure functions."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxkd._types import Batch, Params, PRNGKey, Tree
@@ -43,6 +44,33 @@ class Term(NamedTuple):
 
 
 Terms: TypeAlias = dict[str, Term]
+# A number, or a function from the number of updates done, such as an optax schedule.
+Weight: TypeAlias = float | Callable[[Any], Any]
+
+
+def at_step(weight: Weight, step: Int[Array, ""]) -> Float[Array, ""]:
+    """A weight at a step.
+
+    Args:
+        weight: a number or a schedule.
+        step: number of updates done.
+
+    Returns:
+        A float32 scalar.
+    """
+    return jnp.asarray(weight(step) if callable(weight) else weight, jnp.float32)
+
+
+def shown(weight: Weight) -> str:
+    """How a weight prints.
+
+    Args:
+        weight: a number or a schedule.
+
+    Returns:
+        A word.
+    """
+    return "schedule" if callable(weight) else repr(weight)
 
 
 class Objective(NamedTuple):

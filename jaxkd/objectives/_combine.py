@@ -1,16 +1,17 @@
 """Weighted sums of objectives."""
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 import jax
-from jax import numpy as jnp
-from jaxtyping import Array, Float, Int
 
 from jaxkd._types import Params, PRNGKey, Tree
-from jaxkd.objectives._base import Objective, Term, Terms, View
-
-Weight: TypeAlias = float | Callable[[Int[Array, ""]], Float[Array, ""]]
+from jaxkd.objectives._base import (
+    Objective,
+    Term,
+    Terms,
+    View,
+    Weight,
+    at_step,
+    shown,
+)
 
 
 def combine(**terms: tuple[Weight, Objective]) -> Objective:
@@ -54,12 +55,12 @@ def combine(**terms: tuple[Weight, Objective]) -> Objective:
             inner, states[name] = part.apply(params[name], state[name], view)
             for path, term in inner.items():
                 full = name if len(inner) == 1 else f"{name}/{path}"
-                found[full] = Term(term.mean, term.weight * _at(weight, view.step))
+                found[full] = Term(term.mean, term.weight * at_step(weight, view.step))
         return found, states
 
     features = [p.student_features for p in parts.values()]
     teacher_features = [p.teacher_features for p in parts.values()]
-    words = ", ".join(f"{n}=({_shown(w)}, {o!r})" for n, (w, o) in terms.items())
+    words = ", ".join(f"{n}=({shown(w)}, {o!r})" for n, (w, o) in terms.items())
     return Objective(
         init, apply, _union(features), _union(teacher_features), f"combine({words})"
     )
@@ -72,14 +73,6 @@ def _check_terms(terms: dict[str, tuple[Weight, Objective]]) -> None:
         pair = isinstance(term, tuple) and len(term) == 2
         if not pair or not isinstance(term[1], Objective):
             raise TypeError(f"`{name}` must be (weight, objective), got {term!r}.")
-
-
-def _at(weight: Weight, step: Int[Array, ""]) -> Float[Array, ""]:
-    return jnp.asarray(weight(step) if callable(weight) else weight, jnp.float32)
-
-
-def _shown(weight: Weight) -> str:
-    return "schedule" if callable(weight) else repr(weight)
 
 
 def _union(names: list[tuple[str, ...]]) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def soft_target(*, temperature: float, where: str | None = None) -> Objective:
     def values(view: View) -> PerExample:
         return losses.soft_target_kl(
             view.student.logits,
-            _teacher(view, name).logits,
+            teacher_of(view, name).logits,
             temperature=temperature,
         )
 
@@ -102,7 +102,7 @@ def logit_mse(*, where: str | None = None) -> Objective:
     name = "logit_mse"
 
     def values(view: View) -> PerExample:
-        return losses.logit_mse(view.student.logits, _teacher(view, name).logits)
+        return losses.logit_mse(view.student.logits, teacher_of(view, name).logits)
 
     return _per_example(name, values, where)
 
@@ -156,7 +156,19 @@ def _over_positions(mask: Array, values: Array) -> Array:
     return mask.astype(bool).reshape(mask.shape + (1,) * extra)
 
 
-def _teacher(view: View, reader: str) -> Out:
+def teacher_of(view: View, reader: str) -> Out:
+    """What the teacher returned.
+
+    Args:
+        view: what the objective looks at.
+        reader: the objective's name, for the error.
+
+    Returns:
+        Its :class:`~jaxkd.models.Out`.
+
+    Raises:
+        ValueError: if there is no teacher.
+    """
     if view.teacher is None:
         raise ValueError(
             f"{reader} needs a teacher, but the step was made without one."
