@@ -1,6 +1,5 @@
 """What the losses share."""
 
-import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
@@ -68,7 +67,7 @@ def squared_temperature(scale: float | Array) -> float | Array:
     Returns:
         A number, a scalar array, or an array of shape ``[*batch]``.
     """
-    if isinstance(scale, float) or scale.ndim == 0:
+    if isinstance(scale, int | float) or scale.ndim == 0:
         return 1.0 / scale**2
     return 1.0 / scale[..., 0] ** 2
 
