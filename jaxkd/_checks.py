@@ -6,8 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import numpy as jnp
-from jax.core import Tracer
+from jax import core, numpy as jnp
 from jaxtyping import Array
 
 
@@ -105,7 +104,7 @@ def check_label_range(labels: Array, num_classes: int) -> None:
     Raises:
         ValueError: naming the first bad label and where it is.
     """
-    if isinstance(labels, Tracer) or labels.size == 0:
+    if isinstance(labels, core.Tracer) or labels.size == 0:
         return
     flat = np.asarray(labels).reshape(-1)  # numpy: jnp would trace inside a jit
     bad = (flat < 0) | (flat >= num_classes)

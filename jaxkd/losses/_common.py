@@ -1,6 +1,5 @@
 """What the losses share."""
 
-import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
@@ -68,7 +67,7 @@ def squared_temperature(scale: float | Array) -> float | Array:
     Returns:
         A number, a scalar array, or an array of shape ``[*batch]``.
     """
-    if isinstance(scale, float) or scale.ndim == 0:
+    if isinstance(scale, int | float) or scale.ndim == 0:
         return 1.0 / scale**2
     return 1.0 / scale[..., 0] ** 2
 
@@ -86,8 +85,7 @@ def softmax(logits: Logits, scale: float | Array = 1.0) -> tuple[Array, Array]:
     Returns:
         The probabilities and their logarithms, of the logits' shape.
     """
-    largest = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    shift = jnp.where(jnp.isneginf(largest), 0.0, largest)
+    shift = _shift(logits)
     total = jnp.sum(jnp.exp((logits - shift) * scale), axis=-1, keepdims=True)
     normalizer = shift + jnp.log(jnp.where(total == 0.0, 1.0, total)) / scale
     log_probabilities = (logits - normalizer) * scale
@@ -107,18 +105,26 @@ def log_softmax(logits: Logits, scale: float | Array = 1.0) -> Array:
     return softmax(logits, scale)[1]
 
 
-def log_sum_exp(logits: Logits) -> PerExample:
+def log_sum_exp(logits: Logits, scale: float | Array = 1.0) -> PerExample:
     r"""Logarithm of the sum of exponentials, with a gradient also for no class at all.
 
     Args:
         logits: shape ``[*batch, classes]``.
+        scale: :math:`1 / \tau`, broadcast to the logits.
 
     Returns:
         Shape ``[*batch]``; :math:`-\infty`, with a gradient of 0, if all classes are.
     """
-    some = jnp.any(logits > -jnp.inf, axis=-1)
-    safe = jnp.where(some[..., None], logits, 0.0)
-    return jnp.where(some, jax.nn.logsumexp(safe, axis=-1), -jnp.inf)
+    shift = _shift(logits)
+    total = jnp.sum(jnp.exp((logits - shift) * scale), axis=-1, keepdims=True)
+    some = total > 0
+    log_total = shift * scale + jnp.log(jnp.where(some, total, 1.0))
+    return jnp.where(some, log_total, -jnp.inf)[..., 0]
+
+
+def _shift(logits: Logits) -> Array:
+    largest = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    return jnp.where(jnp.isneginf(largest), 0.0, largest)
 
 
 def expected(probabilities: Array, values: Array) -> PerExample:

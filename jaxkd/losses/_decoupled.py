@@ -147,12 +147,10 @@ def soft_label_decoupled_kd(
     scale = inverse_temperature(temperature, s)
     log_q, (p, log_p) = log_softmax(s, scale), softmax(t, scale)
     log_not_q, log_not_p = _log_complement(log_q), _log_complement(log_p)
-    ratio = jnp.where(p > 0, log_p - log_q, 0.0)
+    ratio = jnp.where(log_p > -jnp.inf, log_p - log_q, 0.0)
     rest_ratio = jnp.where(log_not_p > -jnp.inf, log_not_p - log_not_q, 0.0)
-    not_p = jnp.exp(log_not_p)
-    target = p * ratio + not_p * rest_ratio
-    mean_ratio = _sum_of_others(p * ratio, p) / jnp.where(not_p > 0, not_p, 1.0)
-    others = jnp.where(not_p > 0, mean_ratio - rest_ratio, 0.0)
+    target = p * ratio + jnp.exp(log_not_p) * rest_ratio
+    others = _mean_of_others(ratio, p, log_p) - rest_ratio
     label = label_probabilities.astype(s.dtype)
     return squared_temperature(scale) * expected(label, alpha * target + beta * others)
 
@@ -273,8 +271,9 @@ def _binary_logits(
     logits: Logits, others: Array, labels: Labels, scale: float | Array
 ) -> Array:
     """The logits of "the label" and of "another class", whose softmax is b(p)."""
-    label = pick(logits * scale, labels)
-    return jnp.stack([label, log_sum_exp(others * scale)], axis=-1)
+    label = jnp.take_along_axis(logits, labels[..., None], axis=-1) * scale
+    rest = log_sum_exp(others, scale)[..., None]
+    return jnp.concatenate([label, rest], axis=-1)
 
 
 def _log_complement(log_p: Array) -> Array:
@@ -289,9 +288,14 @@ def _log_complement(log_p: Array) -> Array:
     return jnp.where(largest, rest[..., None], jnp.log1p(-jnp.minimum(p, 0.5)))
 
 
-def _sum_of_others(terms: Array, p: Array) -> Array:
-    """For each class the sum of the terms of the others, without cancellation."""
-    largest = is_label(jnp.argmax(p, axis=-1), p)
-    rest = jnp.sum(jnp.where(largest, 0.0, terms), axis=-1, keepdims=True)
-    total = jnp.sum(terms, axis=-1, keepdims=True)
-    return jnp.where(largest, rest, total - terms)
+def _mean_of_others(values: Array, p: Array, log_p: Array) -> Array:
+    """For each class the expected value given that it is another one.
+
+    For the largest class by its own softmax, as its complement may round to 0.
+    """
+    largest = is_label(jnp.argmax(log_p, axis=-1), log_p)
+    p_others, _ = softmax(jnp.where(largest, -jnp.inf, log_p))
+    for_largest = jnp.sum(p_others * values, axis=-1, keepdims=True)
+    total = jnp.sum(p * values, axis=-1, keepdims=True)
+    for_others = (total - p * values) / (1 - jnp.where(largest, 0.0, p))
+    return jnp.where(largest, for_largest, for_others)

@@ -191,8 +191,8 @@ def adaptive_kl(
         \mathrm{KL}(q \| p), \qquad g_A = \sum_{c \in A} |p_c - q_c|
 
     The tail :math:`t` are the teacher's least likely classes whose probabilities add to
-    at most ``tail_mass``; the head :math:`h` are the others. The weights have no
-    gradient.
+    at most ``tail_mass``; the head :math:`h` are the others, and classes tied with one
+    of them. The weights have no gradient.
 
     Args:
         student_logits: shape ``[*batch, classes]``, :math:`s`.
@@ -226,7 +226,7 @@ def adaptive_kl(
     s, t, scale = prepare(
         student_logits, teacher_logits, temperature, where, class_mask
     )
-    share = lax.stop_gradient(_tail_share(s, t, scale, tail_mass))
+    share = _tail_share(*lax.stop_gradient((s, t, scale)), tail_mass)
     forward = forward_kl_rows(s, t, scale, 0.0)
     reverse = forward_kl_rows(t, s, scale, 0.0)
     return counted((1 - share) * forward + share * reverse, where)
@@ -266,10 +266,35 @@ def common_classes(
     return s, t
 
 
-def _tail_share(s: Array, t: Array, scale: Array, tail_mass: float) -> PerExample:
+def _tail_share(
+    s: Array, t: Array, scale: float | Array, tail_mass: float
+) -> PerExample:
     (q, _), (p, _) = softmax(s, scale), softmax(t, scale)
-    ascending, gap = lax.sort((p, jnp.abs(p - q)), num_keys=1)
-    in_tail = jnp.cumsum(ascending, axis=-1) <= tail_mass
+    gap = jnp.abs(p - q)
+    in_tail = p <= _tail_threshold(p, tail_mass)
     total = jnp.sum(gap, axis=-1)
     tail = jnp.sum(jnp.where(in_tail, gap, 0.0), axis=-1)
     return tail / jnp.where(total > 0, total, 1.0)
+
+
+def _tail_threshold(p: Array, tail_mass: float) -> Array:
+    """The largest number such that the probabilities up to it add to the tail's mass.
+
+    Found by bisection of its bits, which order like the numbers: as exact as sorting
+    the vocabulary, and many times faster.
+    """
+    bits = jnp.int32 if p.dtype == jnp.float32 else jnp.int64
+    shape = (*p.shape[:-1], 1)
+
+    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = low + (high - low) // 2
+        inside = p <= lax.bitcast_convert_type(middle, p.dtype)
+        mass = jnp.sum(jnp.where(inside, p, 0.0), axis=-1, keepdims=True)
+        fits = mass <= tail_mass
+        return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
+
+    two = lax.bitcast_convert_type(jnp.full(shape, 2.0, p.dtype), bits)
+    bounds = (jnp.zeros(shape, bits), two)
+    low, _ = lax.fori_loop(0, jnp.finfo(p.dtype).bits - 1, halve, bounds)
+    return lax.bitcast_convert_type(low, p.dtype)

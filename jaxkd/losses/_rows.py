@@ -120,17 +120,21 @@ def _scaled_tangent(
     return by_scale if tangent is None else tangent + by_scale
 
 
-def log_ratio(log_a: Array, log_b: Array) -> Array:
-    r"""The difference, and 0 where :math:`a = 0`, whatever :math:`b` is.
+def kl_term(a: Array, log_a: Array, log_b: Array) -> Array:
+    r"""The term :math:`a (\log a - \log b)`, 0 where :math:`a = 0`, whatever `b` is.
+
+    The simple ``where`` is safe as long as nobody differentiates through it, and the
+    derivatives of the divergences are written out.
 
     Args:
-        log_a: log-probabilities.
+        a: probabilities.
+        log_a: their logarithms.
         log_b: log-probabilities of the same shape.
 
     Returns:
         An array of the same shape.
     """
-    return jnp.where(log_a > -jnp.inf, log_a - log_b, 0.0)
+    return jnp.where(a > 0, a * (log_a - log_b), 0.0)
 
 
 def entropy_term(a: Array, mixture: Array) -> Array:
@@ -150,23 +154,23 @@ def entropy_term(a: Array, mixture: Array) -> Array:
 
 
 forward_kl_rows = divergence(
-    lambda q, p, log_q, log_p, _: p * log_ratio(log_p, log_q),
+    lambda q, p, log_q, log_p, _: kl_term(p, log_p, log_q),
     lambda q, p, log_q, log_p, _: -p,
-    lambda q, p, log_q, log_p, _: p * log_ratio(log_p, log_q),
+    lambda q, p, log_q, log_p, _: kl_term(p, log_p, log_q),
 )
 
 cross_entropy_rows = divergence(
-    lambda q, p, log_q, log_p, _: -p * jnp.where(log_p > -jnp.inf, log_q, 0.0),
+    lambda q, p, log_q, log_p, _: jnp.where(p > 0, -p * log_q, 0.0),
     lambda q, p, log_q, log_p, _: -p,
-    lambda q, p, log_q, log_p, _: -p * jnp.where(log_p > -jnp.inf, log_q, 0.0),
+    lambda q, p, log_q, log_p, _: jnp.where(p > 0, -p * log_q, 0.0),
 )
 
 symmetric_kl_rows = divergence(
     lambda q, p, log_q, log_p, w: (
-        (1 - w) * p * log_ratio(log_p, log_q) + w * q * log_ratio(log_q, log_p)
+        (1 - w) * kl_term(p, log_p, log_q) + w * kl_term(q, log_q, log_p)
     ),
-    lambda q, p, log_q, log_p, w: w * q * log_ratio(log_q, log_p) - (1 - w) * p,
-    lambda q, p, log_q, log_p, w: (1 - w) * p * log_ratio(log_p, log_q) - w * q,
+    lambda q, p, log_q, log_p, w: w * kl_term(q, log_q, log_p) - (1 - w) * p,
+    lambda q, p, log_q, log_p, w: (1 - w) * kl_term(p, log_p, log_q) - w * q,
 )
 
 

@@ -199,7 +199,7 @@ def teacher_renormalized_top_k_kl(
     s, t = _top_k_logits(student_logits, teacher_ids, teacher_values)
     full = at_least_float32(student_logits)
     scale = inverse_temperature(temperature, full)
-    outside = log_sum_exp(full * scale) - log_sum_exp(s * scale)
+    outside = log_sum_exp(full, scale) - log_sum_exp(s, scale)
     inside = forward_kl_rows(s, t, scale, 0.0)
     return squared_temperature(scale) * (inside + outside)
 
@@ -248,7 +248,7 @@ def sampled_soft_cross_entropy(
     s, w = _top_k_logits(student_logits, teacher_ids, teacher_weights)
     full = at_least_float32(student_logits)
     scale = inverse_temperature(temperature, full)
-    log_q = s * scale - log_sum_exp(full * scale)[..., None]
+    log_q = s * scale - log_sum_exp(full, scale)[..., None]
     return -squared_temperature(scale) * expected(w, log_q)
 
 
@@ -302,10 +302,11 @@ def top_k_buckets(
     _checks.check_where(s, teacher_logsumexp, name="teacher_logsumexp")
     full = at_least_float32(student_logits)
     rest = jnp.put_along_axis(full, teacher_ids, -jnp.inf, axis=-1, inplace=False)
-    s_rest = log_sum_exp(rest / temperature)
+    s_rest = log_sum_exp(rest, 1.0 / temperature)
     total = teacher_logsumexp.astype(t.dtype)
     inside = jnn.logsumexp(t / temperature, axis=-1) - total
-    some = inside < 0  # else the top k hold everything, up to rounding
+    # Else the top k hold everything, which rounding may hide.
+    some = (inside < 0) & (s_rest > -jnp.inf)
     left = jnp.log(-jnp.expm1(jnp.where(some, inside, -1.0)))
     t_rest = jnp.where(some, total + left, -jnp.inf)
     return (

@@ -15,6 +15,7 @@ from jaxkd.losses._common import (
     inverse_temperature,
     is_label,
     log_softmax,
+    log_sum_exp,
     pick,
     softmax,
     squared_temperature,
@@ -204,8 +205,8 @@ def weighted_transformed_teacher_kl(
         <https://arxiv.org/abs/2402.11148>`_, 2024, equation 18.
     """
     kl = transformed_teacher_kl(student_logits, teacher_logits, exponent=exponent)
-    log_p = log_softmax(at_least_float32(teacher_logits))
-    return jnp.sum(jnp.exp(exponent * log_p), axis=-1) * kl
+    t = at_least_float32(teacher_logits)
+    return jnp.exp(log_sum_exp(exponent * t) - exponent * log_sum_exp(t)) * kl
 
 
 def corrected_teacher_logits(

@@ -53,29 +53,20 @@ def inputs(case, dtype):
 def derived(names, params):
     """What the expressions use besides the arrays of the case."""
     names = {**names, **params, "losses": losses, "jax": jax, "jnp": jnp}
+    if "student" not in names:
+        return names
     if "student_weight" in names:
         for side in ("student", "teacher"):
             names[side] = names[side] @ names[f"{side}_weight"].T
-    student, teacher = names.get("student"), names.get("teacher")
-    if student is None:
-        return names
+    student = names["student"]
     names |= {"B": student.shape[0], "C": student.shape[-1], "V": student.shape[-1]}
-    if "k" in params:
-        names |= sparse(names, params)
-    if "student_labels" in names:
-        names |= answers(names, params)
-    if "mask" in names and teacher is not None and student.ndim == 3:
-        names |= by_label(student, teacher, names["labels"])
-    if "fea_mid" in names:
-        weak = names["fea_mid"] @ names["fc_w"].T + names["fc_b"]
-        names |= {"weak": weak, "scores": uskd_scores(student, weak, names["labels"])}
-    if "T" in params and teacher is not None and student.shape == teacher.shape:
-        names["focal"] = losses.focal_temperature(student, teacher, base=params["T"])
-        names["confidence"] = losses.confidence_temperature(student, base=params["T"])
+    for applies, more in MORE:
+        if applies(names):
+            names |= more(names)
     return names
 
 
-def sparse(names, params):
+def sparse(names):
     student, teacher = names["student"], names["teacher"]
     total = jax.nn.logsumexp(teacher, axis=-1)
     if "topk_logprobs" in names:
@@ -84,8 +75,8 @@ def sparse(names, params):
     elif "topk_logits" in names:
         ids, values = names["topk_ids"], names["topk_logits"]
     else:
-        by = student if params.get("support") == "student" else teacher
-        ids = jax.lax.top_k(by, params["k"])[1]
+        by = names[names.get("support", "teacher")]
+        ids = jax.lax.top_k(by, names["k"])[1]
         values = jnp.take_along_axis(teacher, ids, axis=-1)
     picked = jnp.take_along_axis(student, ids, axis=-1)
     at_ids = jnp.take_along_axis(teacher, ids, axis=-1)
@@ -95,7 +86,8 @@ def sparse(names, params):
     }
 
 
-def by_label(student, teacher, labels):
+def by_label(names):
+    student, teacher, labels = (names[x] for x in ("student", "teacher", "labels"))
     top = jnp.argmax(teacher, axis=-1).astype(labels.dtype)
     both = jnp.stack([top, labels], axis=-1)
     total = jax.nn.logsumexp(teacher, axis=-1)
@@ -108,25 +100,44 @@ def by_label(student, teacher, labels):
     }
 
 
-def answers(names, params):
+def answers(names):
     """Both logits from the start of the answer, and the positions both have."""
     starts, lengths = {}, {}
     for side in ("student", "teacher"):
         counts = names[f"{side}_labels"] >= 0
-        starts[side] = jnp.argmax(counts, axis=1) - params["shift"]
-        lengths[side] = counts.sum(axis=1) - params["drop"]
+        starts[side] = jnp.argmax(counts, axis=1) - names["shift"]
+        lengths[side] = counts.sum(axis=1) - names["drop"]
     shared = jnp.minimum(lengths["student"], lengths["teacher"])
     positions = jnp.arange(int(shared.max()))
     rows = jnp.arange(len(shared))[:, None]
     s, t = (names[x][rows, starts[x][:, None] + positions] for x in starts)
     both = positions < shared[:, None]
-    return {"answers": (s, t / params["teacher_T"]), "both": both}
+    return {"answers": (s, t / names["teacher_T"]), "both": both}
 
 
-def uskd_scores(student, weak, labels):
-    log_q, w = jax.nn.log_softmax(student), jax.nn.softmax(weak)
-    at = lambda x: jnp.take_along_axis(x, labels[:, None], axis=-1)
-    return log_q / (1 - at(log_q)) + w / (1 - at(w))
+def uskd(names):
+    weak = names["fea_mid"] @ names["fc_w"].T + names["fc_b"]
+    log_q, w = jax.nn.log_softmax(names["student"]), jax.nn.softmax(weak)
+    at = lambda x: jnp.take_along_axis(x, names["labels"][:, None], axis=-1)
+    return {"weak": weak, "scores": log_q / (1 - at(log_q)) + w / (1 - at(w))}
+
+
+def temperatures(names):
+    student, teacher, base = names["student"], names["teacher"], names["T"]
+    return {
+        "focal": losses.focal_temperature(student, teacher, base=base),
+        "confidence": losses.confidence_temperature(student, base=base),
+    }
+
+
+#: When, and what the expressions may use then.
+MORE = (
+    (lambda n: "k" in n, sparse),
+    (lambda n: "student_labels" in n, answers),
+    (lambda n: {"mask", "teacher"} <= set(n) and n["student"].ndim == 3, by_label),
+    (lambda n: "fea_mid" in n, uskd),
+    (lambda n: {"T", "teacher"} <= set(n), temperatures),
+)
 
 
 def value_and_gradients(case, params, call, factor, dtype):

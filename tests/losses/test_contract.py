@@ -38,7 +38,6 @@ class Row(NamedTuple):
     couples: bool = False  # an example's value depends on the others
     zero_at_equality: bool = True
     counts_masked: bool = False  # a mean over all classes, masked ones too
-    equal_at_infinity: bool = True  # is finite if one side alone masks a class
 
 
 def up_to_entropy(fn, **kwargs):
@@ -128,11 +127,14 @@ ROWS = {
     ),
     "zipf_cross_entropy": with_labels(losses.zipf_cross_entropy),
 }
-#: Held constant while the gradient is taken: finite differences would see through it.
-WEIGHTS_ARE_HELD = {"adaptive_kl", "self_weighted_cross_entropy"} | {
-    "weighted_soft_cross_entropy"
+#: Weights or temperatures held constant: finite differences would see through that.
+HELD = {
+    "adaptive_kl",
+    "confidence_temperature",
+    "focal_temperature",
+    "self_weighted_cross_entropy",
+    "weighted_soft_cross_entropy",
 }
-TEMPERATURES = {"focal_temperature", "confidence_temperature"}
 rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 
 
@@ -237,21 +239,21 @@ def test_is_zero_when_student_equals_teacher(row):
     np.testing.assert_allclose(gradient(row, student, *others), 0.0, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", sorted(set(ROWS) - WEIGHTS_ARE_HELD))
+@pytest.mark.parametrize("name", sorted(set(ROWS) - HELD))
 def test_gradient_equals_finite_differences(name):
     row = ROWS[name]
     with jax.enable_x64(True):
         student, *others = inputs(row, dtype=jnp.float64)
+        loss = lambda s: jnp.sum(call(row, jnp.asarray(s), *others))
         check_grads(
-            lambda s: jnp.sum(call(row, jnp.asarray(s), *others)),
-            (student,),
-            order=1,
-            modes=["fwd", "rev"],
-            rtol=1e-6,
-            atol=1e-6,
-            eps=1e-5,
-        ) if name not in TEMPERATURES else None
-        assert call(row, student, *others).dtype == jnp.float64
+            loss, (student,), order=1, modes=["fwd", "rev"], rtol=1e-6, eps=1e-5
+        )
+
+
+@rows
+def test_double_precision_in_gives_double_precision_out(row):
+    with jax.enable_x64(True):
+        assert call(row, *inputs(row, dtype=jnp.float64)).dtype == jnp.float64
 
 
 @rows
@@ -268,10 +270,7 @@ def test_masked_classes_are_as_if_absent(row):
     masked = jnp.full((BATCH, 1), -jnp.inf)
     more_student, more = (jnp.concatenate([x, masked], 1) for x in (student, teacher))
     others = rest(row, teacher)
-    more_others = [
-        x if i.size == CLASSES * BATCH and i is not x else x
-        for i, x in zip(others, rest_with_mask(row, teacher, more), strict=True)
-    ]
+    more_others = rest_with_mask(row, teacher, more)
     value = call(row, more_student, *more_others)
     grads = gradient(row, more_student, *more_others)
     assert jnp.all(jnp.isfinite(value))
@@ -331,12 +330,20 @@ def test_keeps_no_more_than_two_arrays_of_the_size_of_the_logits(name):
     wide = [jnp.zeros((256, 1000)) for _ in range(2)]
     arguments = [wide[0], *wide_rest(row, wide[1])]
     compiled = jax.jit(lambda *a: call(row, *a)).lower(*arguments).compile()
-    temporary = compiled.memory_analysis().temp_size_in_bytes
-    assert temporary <= ALLOWED.get(name, 2.1) * wide[0].nbytes
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes <= ALLOWED.get(name, 2.1) * wide[0].nbytes
 
 
-#: Sorting needs the sorted copies. XLA's CPU backend also stores what it selects from.
-ALLOWED: dict[str, float] = {}
+#: Arrays beyond two, and what for.
+ALLOWED = {
+    "adaptive_kl": 6.1,  # sorts the teacher with the gaps beside it
+    "decoupled_kd": 3.1,  # both logits without the label
+    "normalized_kd": 3.1,  # the same
+    "soft_label_decoupled_kd": 8.1,  # every class is the label once
+    "standardized": 4.1,  # both logits standardized, before the loss itself
+    "zipf_cross_entropy": 4.1,  # sorts twice, for the ranks
+}
 
 
 def wide_rest(row, teacher):

@@ -45,3 +45,36 @@ def test_sums_over_devices_give_the_global_mean():
 def test_mask_of_another_shape_is_an_error():
     with pytest.raises(ValueError, match="`where` has shape"):
         losses.masked_mean(jnp.ones((2, 3)), jnp.ones(2, bool))
+
+
+def test_sequence_mean_and_token_mean_differ():
+    values = jnp.array([[1.0, 1.0, 1.0, 1.0], [5.0, jnp.nan, jnp.nan, jnp.nan]])
+    where = jnp.array([[1, 1, 1, 1], [1, 0, 0, 0]], bool)
+    assert losses.sequence_mean(values, where).value == 3.0
+    np.testing.assert_allclose(losses.masked_mean(values, where).value, 9 / 5)
+
+
+def test_sequences_of_which_nothing_counts_are_not_counted():
+    values, where = jnp.ones((3, 2)), jnp.array([[1, 1], [0, 0], [1, 0]], bool)
+    mean = losses.sequence_mean(values, where)
+    assert (mean.total, mean.count) == (2.0, 2.0)
+    nothing = lambda v: losses.sequence_mean(v, jnp.zeros((3, 2), bool)).value
+    assert nothing(values) == 0.0
+    np.testing.assert_array_equal(jax.grad(nothing)(values), 0.0)
+
+
+def test_sequence_means_of_parts_add_up():
+    values, where = jnp.arange(12.0).reshape(4, 3), jnp.arange(12).reshape(4, 3) % 5 > 1
+    parts = losses.sequence_mean(values[:1], where[:1]) + losses.sequence_mean(
+        values[1:], where[1:]
+    )
+    whole = losses.sequence_mean(values, where)
+    np.testing.assert_allclose(parts.value, whole.value, rtol=1e-6)
+
+
+def test_weights_count_as_repetitions():
+    values, weights = jnp.array([1.0, 4.0, jnp.nan]), jnp.array([1.0, 2.0, 0.0])
+    assert losses.weighted_mean(values, weights).value == 3.0
+    nothing = lambda v: losses.weighted_mean(v, jnp.zeros(3)).value
+    assert nothing(values) == 0.0
+    np.testing.assert_array_equal(jax.grad(nothing)(values), 0.0)
