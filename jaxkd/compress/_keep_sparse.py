@@ -50,7 +50,9 @@ def keep_sparse(
     Args:
         sparsity: the fraction of zeros, in ``[0, 1)``, or a schedule of it such as
             :func:`cubic`, read at the number of the update, from 1.
-        where: a regular expression for the paths of the leaves to prune.
+        where: a regular expression for the paths of the leaves to prune. It is
+            matched against all that the optimizer sees, trainable parts of objectives
+            among them: ``"^student/.*kernel$"`` prunes the student only.
         across: one threshold for all these leaves together; see
             :func:`magnitude_masks`.
         every: steps from one drawing of the masks to the next.
@@ -121,4 +123,9 @@ def _masked_sum(p: Array, u: Array, mask: Array | None) -> Array | None:
 
 
 def _masked_update(p: Array, u: Array, mask: Array | None) -> Array:
-    return u if mask is None else jnp.where(mask, u, -p.astype(u.dtype))
+    if mask is None:
+        return u
+    # -p must be exact, whatever the precision of the updates.
+    finer = jnp.finfo(p.dtype).bits > jnp.finfo(u.dtype).bits
+    dtype = p.dtype if finer else u.dtype
+    return jnp.where(mask, u.astype(dtype), -p.astype(dtype))

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 from jax import numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from jaxkd import trees
@@ -53,7 +54,7 @@ def quantize(params: Params, *, where: str = "kernel$", axis: int = -1) -> Tree:
         The tree with a :class:`QuantizedArray` in place of each of these leaves.
 
     Raises:
-        ValueError: if no path matches, or a leaf is quantized already.
+        ValueError: if no path matches, or a leaf is quantized already or not finite.
         TypeError: if a leaf to quantize is not floating point.
 
     Examples:
@@ -117,6 +118,8 @@ def _quantize_array(x: Array, axis: int, path: str) -> QuantizedArray:
         raise TypeError(f"{path!r} must be floating point to quantize, got {x.dtype}.")
     others = tuple(i for i in range(x.ndim) if i != axis % x.ndim) if x.ndim else ()
     x = x.astype(jnp.float32)
+    if not isinstance(x, Tracer) and not bool(jnp.isfinite(x).all()):
+        raise ValueError(f"{path!r} is not finite, so it cannot be quantized.")
     largest = jnp.max(jnp.abs(x), axis=others, keepdims=True)
     scale = jnp.where(largest > 0, largest / 127, 1.0)
     values = jnp.clip(jnp.round(x / scale), -127, 127).astype(jnp.int8)

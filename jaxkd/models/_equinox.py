@@ -1,5 +1,6 @@
 """The adapter of Equinox (an extra)."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,7 @@ def from_equinox(module: Any, *, inputs: str | Sequence[str] = "image") -> Model
         ) from error
 
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    takes_key = "key" in inspect.signature(type(module).__call__).parameters
     values, static = eqx.partition(module, eqx.is_inexact_array)
 
     def init(key: PRNGKey, batch: Batch) -> Variables:
@@ -63,7 +65,7 @@ def from_equinox(module: Any, *, inputs: str | Sequence[str] = "image") -> Model
     ) -> Out:
         live = eqx.nn.inference_mode(eqx.combine(params, static), not train)
         arguments = read_inputs(batch, names)
-        if rng is None:
+        if rng is None or not takes_key:
             out = jax.vmap(live)(*arguments)
         else:
             keys = jax.random.split(rng, arguments[0].shape[0])

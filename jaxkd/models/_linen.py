@@ -1,6 +1,5 @@
 """The adapter of Flax Linen."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,17 +12,12 @@ from jaxkd.models._protocol import (
     Model,
     Out,
     Variables,
+    check_output,
     pick_features,
+    random_streams,
     read_inputs,
+    training_switch,
 )
-
-# How modules of the field call their training switch, and its value in training.
-_SWITCHES = {
-    "train": True,
-    "training": True,
-    "is_training": True,
-    "deterministic": False,
-}
 
 
 def from_linen(
@@ -59,11 +53,11 @@ def from_linen(
         (2, 3)
     """
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
-    switch = _training_switch(module)
+    switch = training_switch(module)
     dynamic: Any = module  # its signature is the user's
 
     def init(key: PRNGKey, batch: Batch) -> Variables:
-        streams = _streams(("params", *rngs), key)
+        streams = random_streams(("params", *rngs), key)
         variables = dict(
             dynamic.init(streams, *read_inputs(batch, names), **switch(False))
         )
@@ -86,7 +80,7 @@ def from_linen(
                 {"params": params, **state},
                 *read_inputs(batch, names),
                 **switch(train),
-                rngs=_streams(rngs, rng),
+                rngs=random_streams(rngs, rng),
                 mutable=[*state, *captures] if train else captures,
                 capture_intermediates=_wanted(features),
             )
@@ -99,23 +93,21 @@ def from_linen(
             if not set(features) <= set(found):  # list all there are, by shape only
                 found = jax.eval_shape(lambda: run(ALL_FEATURES)[2])
             found = pick_features(features, found)
-        return Out(logits, found, {**state, **updated})
+        return Out(check_output(logits), found, _next_state(state, updated))
 
     return Model(init, apply)
 
 
-def _streams(names: Sequence[str], key: PRNGKey | None) -> dict[str, PRNGKey]:
-    if key is None:
-        return {}
-    return {name: jax.random.fold_in(key, i) for i, name in enumerate(names)}
-
-
-def _training_switch(module: nn.Module) -> Callable[[bool], dict[str, bool]]:
-    arguments = inspect.signature(type(module).__call__).parameters
-    name = next((n for n in _SWITCHES if n in arguments), None)
-    if name is None:
-        return lambda train: {}
-    return lambda train: {name: train is _SWITCHES[name]}
+def _next_state(state: Tree, updated: dict[str, Any]) -> Tree:
+    # What is sown grows at every call: that is a record, not a state.
+    kept = {
+        name: updated[name]
+        if name in updated
+        and jax.tree.structure(updated[name]) == jax.tree.structure(before)
+        else before
+        for name, before in state.items()
+    }
+    return kept
 
 
 def _wanted(features: Sequence[str]) -> Callable[[nn.Module, str], bool] | bool:

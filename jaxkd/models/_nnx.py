@@ -12,21 +12,31 @@ from jaxkd.models._protocol import (
     Model,
     Out,
     Variables,
+    check_output,
     pick_features,
+    random_streams,
     read_inputs,
+    training_switch,
 )
 
 
-def from_nnx(module: nnx.Module, *, inputs: str | Sequence[str] = "image") -> Model:
+def from_nnx(
+    module: nnx.Module,
+    *,
+    inputs: str | Sequence[str] = "image",
+    rngs: Sequence[str] = ("default", "dropout"),
+) -> Model:
     """Makes a model of a Flax NNX module, which stays as it is.
 
-    An NNX module carries its values, so ``init`` returns a copy of those and draws
+    The argument of ``__call__`` which switches training is found as by
+    :func:`from_linen`; besides, ``train()`` and ``eval()`` are called. An NNX module carries its values, so ``init`` returns a copy of those and draws
     nothing from its key. The features are the outputs of all submodules, by path:
     ``"layers/0"``.
 
     Args:
         module: the module; its call returns the logits.
         inputs: the entries of the batch which are its positional arguments.
+        rngs: names of its random streams.
 
     Returns:
         A :class:`~jaxkd.models.Model`; ``nnx.Param`` are its parameters, all other
@@ -46,6 +56,7 @@ def from_nnx(module: nnx.Module, *, inputs: str | Sequence[str] = "image") -> Mo
         (2, 3)
     """
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    switch = training_switch(module)
     graph, values, others = nnx.split(module, nnx.Param, ...)
 
     def init(key: PRNGKey, batch: Batch) -> Variables:
@@ -64,22 +75,26 @@ def from_nnx(module: nnx.Module, *, inputs: str | Sequence[str] = "image") -> Mo
         live = nnx.merge(graph, params, state, copy=True)
         live.train() if train else live.eval()
         if rng is not None:
-            nnx.reseed(live, default=rng, dropout=rng)
-        arguments = read_inputs(batch, names)
+            nnx.reseed(live, **random_streams(rngs, rng))
+        arguments, mode = read_inputs(batch, names), switch(train)
         if not features:
-            return Out(live(*arguments), {}, _state(live, state, train))
+            logits = check_output(live(*arguments, **mode))
+            return Out(logits, {}, _state(live, state, train))
         forward = nnx.capture(live, nnx.Intermediate, method_outputs=nnx.Intermediate)
-        logits, captured = forward(*arguments)
+        logits, captured = forward(*arguments, **mode)
         found = _flatten_captures(captured)
         if features != ALL_FEATURES:
             found = pick_features(features, found)
-        return Out(logits, found, _state(live, state, train))
+        return Out(check_output(logits), found, _state(live, state, train))
 
     return Model(init, apply)
 
 
 def _state(live: nnx.Module, before: Tree, train: bool) -> Tree:
-    return nnx.split(live, nnx.Param, ...)[2] if train else before
+    if not train:
+        return before
+    nnx.pop(live, nnx.Intermediate)  # what is sown is a record, not a state
+    return nnx.split(live, nnx.Param, ...)[2]
 
 
 def _flatten_captures(captured: Tree) -> dict[str, Any]:

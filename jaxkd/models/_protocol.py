@@ -1,5 +1,6 @@
 """The model protocol: every model is one pure function, whatever wrote it."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -7,6 +8,15 @@ import jax
 
 from jaxkd import _checks
 from jaxkd._types import Batch, Params, PRNGKey, Tree
+
+ALL_FEATURES: tuple[str, ...] = ("*",)
+# How modules of the field call their training switch, and its value in training.
+_SWITCHES = {
+    "train": True,
+    "training": True,
+    "is_training": True,
+    "deterministic": False,
+}
 
 
 class Out(NamedTuple):
@@ -139,6 +149,8 @@ def pick_features(names: Sequence[str], found: Mapping[str, Any]) -> dict[str, A
     Raises:
         KeyError: for a name that is not there, with the nearest ones.
     """
+    if tuple(names) == ALL_FEATURES:
+        return dict(found)
     for name in names:
         if name not in found:
             raise KeyError(
@@ -161,6 +173,57 @@ def read_inputs(batch: Batch, inputs: Sequence[str]) -> list[Any]:
         KeyError: if one is missing.
     """
     return [_checks.get(batch, name, "the model") for name in inputs]
+
+
+def training_switch(module: Any) -> Callable[[bool], dict[str, bool]]:
+    """How to tell a module whether it is in training.
+
+    Args:
+        module: a module; the arguments of its ``__call__`` decide.
+
+    Returns:
+        A function from the mode to keyword arguments, such as ``{"train": True}``.
+    """
+    arguments = inspect.signature(type(module).__call__).parameters
+    name = next((n for n in _SWITCHES if n in arguments), None)
+    if name is None:
+        return lambda train: {}
+    return lambda train: {name: train is _SWITCHES[name]}
+
+
+def random_streams(names: Sequence[str], key: PRNGKey | None) -> dict[str, PRNGKey]:
+    """A key for each random stream of a module.
+
+    Args:
+        names: the streams.
+        key: a typed key, or ``None``.
+
+    Returns:
+        Keys by name; none without a key.
+    """
+    if key is None:
+        return {}
+    return {name: jax.random.fold_in(key, i) for i, name in enumerate(names)}
+
+
+def check_output(logits: Any) -> Any:
+    """Raises unless a module returned one array.
+
+    Args:
+        logits: what it returned.
+
+    Returns:
+        The same.
+
+    Raises:
+        TypeError: if it is anything else.
+    """
+    if not hasattr(logits, "shape"):
+        raise TypeError(
+            f"the module returned a {type(logits).__name__}; it must return the logits "
+            "alone. Intermediate values are captured by name, see `features`."
+        )
+    return logits
 
 
 def list_features(model: Model, batch: Batch) -> dict[str, jax.ShapeDtypeStruct]:
@@ -188,6 +251,3 @@ def list_features(model: Model, batch: Batch) -> dict[str, jax.ShapeDtypeStruct]
         return model.apply(*variables, batch, features=ALL_FEATURES).features
 
     return dict(jax.eval_shape(run, dict(batch)))
-
-
-ALL_FEATURES: tuple[str, ...] = ("*",)

@@ -13,6 +13,8 @@ from jaxkd.objectives._base import (
     shown,
 )
 
+_TAKEN = ("loss", "update_norm")
+
 
 def combine(**terms: tuple[Weight, Objective]) -> Objective:
     r"""The weighted sum :math:`\sum_i w_i L_i` of named objectives.
@@ -28,7 +30,7 @@ def combine(**terms: tuple[Weight, Objective]) -> Objective:
         An :class:`Objective`; the parts' parameters and states stand under their names.
 
     Raises:
-        ValueError: if there are no terms.
+        ValueError: if there are no terms, or one has the name of another metric.
         TypeError: if a term is not such a pair.
 
     Examples:
@@ -70,6 +72,8 @@ def _check_terms(terms: dict[str, tuple[Weight, Objective]]) -> None:
     if not terms:
         raise ValueError("combine needs at least one term: name=(weight, objective).")
     for name, term in terms.items():
+        if name in _TAKEN:
+            raise ValueError(f"a term cannot be called {name!r}: a metric is.")
         pair = isinstance(term, tuple) and len(term) == 2
         if not pair or not isinstance(term[1], Objective):
             raise TypeError(f"`{name}` must be (weight, objective), got {term!r}.")

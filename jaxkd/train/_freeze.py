@@ -43,6 +43,7 @@ def freeze(
         >>> print(updates["teacher"]["w"], updates["student"]["w"] < 0)
         [0. 0.] [ True  True]
     """
+    rules = tuple(rules)
     for pattern, label in rules:
         if label not in _LABELS:
             raise ValueError(

@@ -34,10 +34,11 @@ def data_mesh(devices: list[Device] | None = None) -> Mesh:
 def jit_step(step: TrainStep, mesh: Mesh | None = None) -> TrainStep:
     """Compiles a step, with the batch spread over the devices of a mesh.
 
-    The numbers are those of one device; XLA adds the gradients up. The batch may have
-    any length: it is padded, and the padding masked. The state that this step returned
-    is donated to the next call (its buffers are reused); a state that you bring is
-    copied first, so none of your arrays is eaten.
+    The numbers are those of one device, for a batch of any length; XLA adds the
+    gradients up. If the length is no multiple of the number of devices, each of them
+    computes the whole batch. The state that this step returned is donated to the next
+    call (its buffers are reused); a state that you bring is copied first, so none of
+    your arrays is eaten.
 
     Args:
         step: a pure step, of :func:`make_train_step`.
@@ -56,15 +57,13 @@ def jit_step(step: TrainStep, mesh: Mesh | None = None) -> TrainStep:
     mesh = data_mesh() if mesh is None else mesh
     everywhere = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
-    compiled = jax.jit(
-        step,
-        donate_argnums=0,
-        in_shardings=(everywhere, everywhere, split),
-        out_shardings=everywhere,
-    )
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=everywhere)
 
     def spread(batch: Batch) -> Batch:
-        return jax.device_put(pad_batch(batch, mesh.size), split)
+        # A batch that cannot be split is computed by every device: padding it would
+        # change what BatchNorm sees.
+        divides = check_batch(batch) % mesh.size == 0
+        return jax.device_put(dict(batch), split if divides else everywhere)
 
     return _bring(compiled, everywhere, spread)
 
@@ -73,9 +72,10 @@ def pmap_step(step: TrainStep, devices: list[Device] | None = None) -> TrainStep
     """Compiles a step under :func:`jax.pmap`, with the batch spread over devices.
 
     The state has no leading device axis: nothing is replicated or unreplicated by hand.
-    Batches, donation and losses are as with :func:`jit_step`. What differs: each device
-    draws its own dropout, and BatchNorm normalises by the batch of its device (the
-    running statistics are averaged).
+    A batch of any length is padded by :func:`pad_batch`. Donation and losses are as
+    with :func:`jit_step`. What differs: each device draws its own dropout, and
+    BatchNorm normalises by the batch of its device, padding included (the running
+    statistics are averaged).
 
     Args:
         step: a pure step, of :func:`make_train_step`.
@@ -111,7 +111,9 @@ def pmap_step(step: TrainStep, devices: list[Device] | None = None) -> TrainStep
 
 
 def pad_batch(batch: Batch, multiple: int) -> dict[str, np.ndarray]:
-    """Pads a batch with masked rows of zeros to a multiple of a length.
+    """Pads a batch to a multiple of a length, by rows that are masked.
+
+    The padding repeats rows of the batch, so that it looks like data to BatchNorm.
 
     Args:
         batch: a dict of arrays with one leading axis.
@@ -135,10 +137,10 @@ def pad_batch(batch: Batch, multiple: int) -> dict[str, np.ndarray]:
         batch = {**batch, "mask": np.ones(length, bool)}
     if not missing:
         return dict(batch)
-    return {
-        name: np.pad(np.asarray(x), [(0, missing)] + [(0, 0)] * (np.ndim(x) - 1))
-        for name, x in batch.items()
-    }
+    rows = np.arange(length + missing)
+    padded = {name: np.asarray(x)[rows % length] for name, x in batch.items()}
+    padded["mask"] = padded["mask"] & (rows < length)
+    return padded
 
 
 def place(tree: Tree, sharding: NamedSharding) -> Tree:
@@ -160,7 +162,7 @@ def _bring(
     spread: Callable[[Batch], Batch],
 ) -> TrainStep:
     """Brings a caller's arrays to the devices of a compiled step."""
-    placed: dict[str, Variables | None] = {"from": None, "to": None}
+    placed: list[Any] = [None, None]  # the caller's teacher, and our copy of it
     returned: list[TrainState] = []
 
     def run(
@@ -170,13 +172,22 @@ def _bring(
         *,
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
-        if teacher_variables is not placed["from"]:
-            there = jax.device_put(teacher_variables, everywhere)
-            placed.update({"from": teacher_variables, "to": there})
+        if not _same_arrays(teacher_variables, placed[0]):
+            placed[:] = [
+                jax.tree.map(lambda x: x, teacher_variables),
+                jax.device_put(teacher_variables, everywhere),
+            ]
         own = bool(returned) and returned.pop() is state
         state = state if own else place(state, everywhere)
-        state, metrics = compiled(state, placed["to"], spread(batch))
+        state, metrics = compiled(state, placed[1], spread(batch))
         returned.append(state)
         return state, metrics
 
     return run
+
+
+def _same_arrays(a: Tree, b: Tree) -> bool:
+    """Whether two trees hold the very same arrays."""
+    ours, theirs = jax.tree.leaves(a), jax.tree.leaves(b)
+    same = len(ours) == len(theirs)
+    return same and all(x is y for x, y in zip(ours, theirs, strict=True))
