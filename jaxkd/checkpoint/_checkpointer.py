@@ -5,11 +5,12 @@ that bytes have changed, fall back to an older checkpoint, and tell a checkpoint
 another model, optimizer or teacher from one that is damaged.
 """
 
+import contextlib
 import hashlib
 import json
 import pathlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
@@ -90,6 +91,7 @@ class Checkpointer:
         """
         self._directory: Any = pathlib.Path(directory).absolute()
         self._teacher = teacher
+        self._best = best
         policies: list[Any] = [_policies.LatestN(keep)]
         if best is not None:
             policies.append(
@@ -153,12 +155,16 @@ class Checkpointer:
             metrics: numbers to keep with it, of which one may choose the best.
 
         Raises:
-            CheckpointError: if the state is not finite, the step is saved already, or
-                the previous save could not be written.
+            CheckpointError: if the state holds NaN or anything but jax arrays, the
+                folder holds this step or a later one, the metric that chooses the best
+                is missing, or the previous save could not be written.
         """
+        self._check_order(step)
+        _check_leaves(state)
         host = {path: trees.to_numpy(x) for path, x in trees.flatten(state).items()}
         _check_finite(step, host)
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
+        self._check_best(metrics)
         manifest = {
             "format": _FORMAT,
             "jaxkd": __version__,
@@ -188,8 +194,8 @@ class Checkpointer:
                 f"cannot save step {step} in {self._directory}: {error}"
             ) from error
 
-    def restore(self, target: Tree) -> Restored | None:
-        """Reads the newest checkpoint that is whole.
+    def restore(self, target: Tree, *, best: bool = False) -> Restored | None:
+        """Reads the newest checkpoint that is whole, or the best.
 
         One that is damaged is reported by a warning, set aside under the name
         ``<step>.damaged``, and the one before it is tried.
@@ -197,15 +203,17 @@ class Checkpointer:
         Args:
             target: a state of the same structure, whose values do not matter, such as
                 that of ``train.init_state``; it says on which devices arrays go.
+            best: begin with the one of the largest metric, instead of the newest.
 
         Returns:
             What was saved, or ``None`` if the folder holds no checkpoint.
 
         Raises:
             CheckpointError: if the checkpoint is of another model, optimizer, teacher
-                or format, or all checkpoints are damaged.
+                or format, cannot be read for a reason outside it, or all checkpoints
+                are damaged.
         """
-        steps = sorted(map(int, self._step_folders()), reverse=True)
+        steps = self._steps(best=best)
         for step in steps:
             folder = self._directory / str(step)
             manifest = _read_manifest(folder)
@@ -222,8 +230,37 @@ class Checkpointer:
             )
         return None
 
-    def _step_folders(self) -> list[str]:
-        return [p.name for p in self._directory.iterdir() if p.name.isdecimal()]
+    def _steps(self, *, best: bool = False) -> list[int]:
+        """The steps there are, newest or best first."""
+        names = (p.name for p in self._directory.iterdir() if p.name.isdecimal())
+        steps = sorted(map(int, names), reverse=True)
+        if not best:
+            return steps
+        if self._best is None:
+            raise CheckpointError("no metric chooses the best: see `best`.")
+
+        def score(step: int) -> float:
+            manifest = _read_manifest(self._directory / str(step))
+            return (manifest or {}).get("metrics", {}).get(self._best, -np.inf)
+
+        return sorted(steps, key=score, reverse=True)
+
+    def _check_order(self, step: int) -> None:
+        later = [found for found in self._steps() if found >= step]
+        if later:
+            raise CheckpointError(
+                f"cannot save step {step}: {self._directory} holds step {max(later)}. "
+                "Restore it first, or choose another folder."
+            )
+
+    def _check_best(self, metrics: Mapping[str, float]) -> None:
+        if self._best is None:
+            return
+        if not np.isfinite(metrics.get(self._best, np.nan)):
+            raise CheckpointError(
+                f"{self._best!r} chooses the best checkpoint, but the metrics are "
+                f"{dict(metrics)}."
+            )
 
     def _set_aside(self, folder: pathlib.Path) -> None:
         warnings.warn(
@@ -281,12 +318,25 @@ def _host_shape(x: Any) -> jax.ShapeDtypeStruct:
     )
 
 
+def _check_leaves(state: Tree) -> None:
+    leaves = trees.flatten(state)
+    if not leaves:
+        raise CheckpointError("the state holds no arrays.")
+    for path, x in leaves.items():
+        if not isinstance(x, jax.Array):
+            raise CheckpointError(
+                f"{path!r} is a {type(x).__name__}; a state holds jax arrays: "
+                "jax.tree.map(jnp.asarray, state)."
+            )
+
+
 def _check_finite(step: int, host: dict[str, np.ndarray]) -> None:
     for path, x in host.items():
-        # bfloat16 and its like are "void" to NumPy's kinds, not to isfinite.
-        if x.dtype.kind in "fV" and not np.isfinite(x.astype(np.float32)).all():
+        # bfloat16 and its like are "void" to NumPy's kinds.
+        numbers = x.astype(np.float32) if x.dtype.kind == "V" else x
+        if numbers.dtype.kind == "f" and np.isnan(numbers).any():
             raise CheckpointError(
-                f"the state at step {step} is not saved: {path!r} is not finite."
+                f"the state at step {step} is not saved: {path!r} holds NaN."
             )
 
 
@@ -294,26 +344,37 @@ def _checksum(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+@contextlib.contextmanager
+def _damage_is_none(folder: pathlib.Path) -> Iterator[None]:
+    """Passes over what damaged bytes raise; other trouble is not the checkpoint's."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except (MemoryError, OSError) as error:
+        raise CheckpointError(f"cannot read {folder}: {error!r}.") from error
+    except Exception:  # whatever Orbax makes of damaged bytes
+        pass
+
+
 def _read_manifest(folder: Any) -> dict[str, Any] | None:
     """The manifest, or ``None`` if it is damaged."""
-    try:
+    with _damage_is_none(folder):
         found: Any = ocp.checkpointables_metadata(folder).custom_metadata
         intact = _checksum(found["manifest"]) == found["checksum"]
         return json.loads(found["manifest"]) if intact else None
-    except Exception:  # whatever Orbax makes of damaged bytes
-        return None
+    return None
 
 
 def _read_state(folder: Any, target: Tree) -> Any | None:
     """The arrays, or ``None`` if they cannot be read."""
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
     def abstract(x: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(
-            x.shape, x.dtype, sharding=getattr(x, "sharding", None)
-        )
+        sharding = getattr(x, "sharding", None) or here
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    try:
+    with _damage_is_none(folder):
         wanted = {"state": jax.tree.map(abstract, target)}
         return ocp.load_checkpointables(folder, wanted)["state"]
-    except Exception:  # whatever Orbax makes of damaged bytes
-        return None
+    return None

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import zipfile
 from typing import Any
 
 
@@ -54,8 +55,9 @@ def run(parsed: argparse.Namespace) -> None:
     if parsed.logits is not None:
         with parsed.logits.open("xb") as stream:
             np.save(stream, logits)
-    for label in np.argmax(logits, axis=-1).reshape(len(logits), -1):
-        print(*label)
+    best = np.argmax(logits, axis=-1) if logits.ndim > 1 else logits
+    for answer in best.reshape(len(logits), -1):
+        print(*answer)
 
 
 def _read(file: pathlib.Path, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -63,12 +65,12 @@ def _read(file: pathlib.Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
     try:
         found = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise ValueError(f"{file} does not exist.") from error
+        if not isinstance(found, np.ndarray):
+            return dict(found)
+    except FileNotFoundError as error:
+        raise ValueError(f"{file} does not exist.") from error
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} is no .npy or .npz file of plain arrays.") from error
-    if not isinstance(found, np.ndarray):
-        return dict(found)
     names = list(manifest["inputs"])
     if len(names) != 1:
         raise ValueError(

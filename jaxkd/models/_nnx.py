@@ -28,9 +28,10 @@ def from_nnx(
 ) -> Model:
     """Makes a model of a Flax NNX module, which stays as it is.
 
-    The argument of ``__call__`` which switches training is found as by
-    :func:`from_linen`; besides, ``train()`` and ``eval()`` are called. An NNX module carries its values, so ``init`` returns a copy of those and draws
-    nothing from its key. The features are the outputs of all submodules, by path:
+    An NNX module carries its values, so ``init`` returns a copy of those and draws
+    nothing from its key. Training is switched by ``train()`` and ``eval()``, and by an
+    argument of ``__call__`` if :func:`from_linen` would find one. The features are the
+    outputs of all submodules, by path:
     ``"layers/0"``.
 
     Args:

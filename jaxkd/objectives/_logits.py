@@ -140,14 +140,25 @@ def mean_over_batch(view: View, values: Array, where: str | None, reader: str) -
     """
     counts = jnp.ones(values.shape, bool)
     if "mask" in view.batch:
-        counts &= _over_positions(view.batch["mask"], values)
+        counts &= expand_mask(view.batch["mask"], values)
     if where is not None:
-        counts &= _over_positions(_checks.get(view.batch, where, reader), values)
+        counts &= expand_mask(_checks.get(view.batch, where, reader), values)
     return losses.masked_mean(values, counts)
 
 
-def _over_positions(mask: Array, values: Array) -> Array:
-    """A mask of examples counts for all positions of each."""
+def expand_mask(mask: Array, values: Array) -> Array:
+    """Lets a mask of examples count for all positions of each.
+
+    Args:
+        mask: shape ``[batch]``, or that of the values.
+        values: shape ``[batch, ...]``.
+
+    Returns:
+        Booleans that broadcast to the values.
+
+    Raises:
+        ValueError: if the mask does not fit.
+    """
     if mask.shape != values.shape[: mask.ndim]:
         raise ValueError(
             f"a mask of shape {mask.shape} does not fit values of shape {values.shape}."

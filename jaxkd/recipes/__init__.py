@@ -11,7 +11,7 @@ from jaxkd.recipes._demo import (
 )
 from jaxkd.recipes._demo_report import DemoResult, explain, gain
 from jaxkd.recipes._digits import Digits, augment, hide_labels, load_digits
-from jaxkd.recipes._folder import FolderError, open_folder, read_config
+from jaxkd.recipes._folder import FolderError, lock_folder, open_folder, read_config
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "gain",
     "hide_labels",
     "load_digits",
+    "lock_folder",
     "make_models",
     "make_stage",
     "make_stages",

@@ -29,7 +29,7 @@ from jaxkd.recipes._digits import (
     hide_labels,
     load_digits,
 )
-from jaxkd.recipes._folder import open_folder
+from jaxkd.recipes._folder import lock_folder, open_folder
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 
 
@@ -69,12 +69,23 @@ class DemoConfig:
     save_every: int = 100
 
     def __post_init__(self) -> None:
-        counts = {"seeds": self.seeds, "steps": self.steps, "labels": self.labels}
-        for name, number in counts.items():
-            if number < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {number}.")
-        if self.labels % NUM_CLASSES:
-            raise ValueError(f"`labels` must be a multiple of 10, got {self.labels}.")
+        for name in ("seeds", "steps", "batch_size", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1, got {getattr(self, name)}."
+                )
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"`seed` must be in [0, 2**31), got {self.seed}.")
+        if self.labels % NUM_CLASSES or not 0 < self.labels <= 900:
+            raise ValueError(
+                f"`labels` must be a multiple of 10, at most 900, got {self.labels}."
+            )
+        if not 0 <= self.soft_weight <= 1:
+            raise ValueError(f"`soft_weight` must be in [0, 1], got {self.soft_weight}.")
+        _checks.check_positive(
+            temperature=self.temperature, learning_rate=self.learning_rate
+        )
+        _checks.check_sparsity(self.sparsity)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
@@ -129,6 +140,13 @@ def demo(
     console = report.make_console(quiet=quiet)
     digits = load_digits()
     folder = open_folder(folder, dataclasses.asdict(config), versions(), resume=resume)
+    with lock_folder(folder):
+        return _run(config, folder, digits, console)
+
+
+def _run(
+    config: DemoConfig, folder: pathlib.Path, digits: Digits, console: Any
+) -> DemoResult:
     records = report.JsonLines(folder / "metrics.jsonl")
     records.keep(lambda record: "step" in record)
     student, teacher = make_models(config)

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -211,15 +212,27 @@ def _export(
         shutil.rmtree(part)
     artefacts = {}
     for name, place in _EXPORTED.items():
-        if (folder / place).exists():
-            artefacts[name] = deploy.load(folder / place)
-        else:
+        found = _intact(folder / place)
+        if found is None:
             model = teacher if name == "teacher" else student
-            artefacts[name] = deploy.export(
+            found = deploy.export(
                 model,
                 variables[name],
                 {"image": images},
                 folder / place,
                 metadata={"recipe": "demo", "model": name},
             )
+        artefacts[name] = found
     return artefacts
+
+
+def _intact(folder: pathlib.Path) -> deploy.Artefact | None:
+    """An artefact of an earlier attempt; one that was damaged is removed."""
+    if not folder.exists():
+        return None
+    try:
+        return deploy.load(folder)
+    except (deploy.ArtefactError, FileNotFoundError) as error:
+        warnings.warn(f"{error} It is exported again.", stacklevel=2)
+        shutil.rmtree(folder)
+        return None

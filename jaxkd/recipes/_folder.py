@@ -1,9 +1,11 @@
 """The folder of a run: made once, resumed, never overwritten."""
 
+import contextlib
+import fcntl
 import json
 import pathlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxkd import report
@@ -112,3 +114,24 @@ def _continue(
                 "numbers may differ in the last digits.",
                 stacklevel=2,
             )
+
+
+@contextlib.contextmanager
+def lock_folder(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes out of a run's folder; a killed process lets go.
+
+    Args:
+        folder: a run's folder.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        FolderError: if another process is at work in it.
+    """
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderError(f"another process is at work in {folder}.") from error
+        yield

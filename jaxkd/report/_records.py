@@ -47,15 +47,15 @@ class JsonLines:
             stream.write(json.dumps(record) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
-        """All records; a last line that was cut short is left out.
+        """All records; lines that were cut short or damaged are left out.
 
         Returns:
             The records in the order in which they were written.
         """
         if not self._file.exists():
             return []
-        whole = [x for x in self._file.read_text().split("\n")[:-1] if x]
-        return [json.loads(line) for line in whole]
+        lines = self._file.read_text(errors="replace").split("\n")
+        return [record for line in lines[:-1] for record in _parse(line)]
 
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Drops records, such as those after the checkpoint from which a run resumes.
@@ -66,3 +66,11 @@ class JsonLines:
         if self._file.exists():
             kept = [json.dumps(r) + "\n" for r in self.read() if wanted(r)]
             write_atomically(self._file, "".join(kept))
+
+
+def _parse(line: str) -> list[dict[str, Any]]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return []
+    return [record] if isinstance(record, dict) else []

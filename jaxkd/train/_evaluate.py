@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import jax
 from jax import numpy as jnp
 
-from jaxkd import losses
+from jaxkd import losses, objectives
 from jaxkd._types import Batch
 from jaxkd.losses import Mean
 from jaxkd.models import Model, Variables
@@ -66,7 +66,6 @@ def make_eval_step(
         variables: Variables, teacher_variables: Variables | None, batch: Batch
     ) -> dict[str, Mean]:
         logits = model.apply(*variables, batch).logits
-        mask = batch.get("mask")
         values = _label_measures(logits, batch, label)
         if teacher is not None:
             if teacher_variables is None:
@@ -75,9 +74,16 @@ def make_eval_step(
             values |= _teacher_measures(logits, followed)
         if not values:
             raise KeyError(f"nothing to measure: no teacher and no batch[{label!r}].")
-        return {k: losses.masked_mean(v, mask) for k, v in values.items()}
+        return {name: _mean(found, batch) for name, found in values.items()}
 
     return step
+
+
+def _mean(values: jax.Array, batch: Batch) -> Mean:
+    where = jnp.ones(values.shape, bool)
+    if "mask" in batch:
+        where &= objectives.expand_mask(jnp.asarray(batch["mask"]), values)
+    return losses.masked_mean(values, where)
 
 
 def _label_measures(

@@ -95,7 +95,8 @@ def fit(
         >>> bool(metrics["loss"] < 0.2)
         True
     """
-    done = int(state.step)
+    done, batches = int(state.step), iter(batches)
+    _check_hooks(hooks)
     unchecked: collections.deque[tuple[int, Metrics]] = collections.deque()
     for number in range(done + 1, steps + 1):
         batch = next(batches, None)
@@ -112,6 +113,12 @@ def fit(
         for hook in due:
             hook.call(state, metrics)
         yield state, metrics
+
+
+def _check_hooks(hooks: Sequence[Hook]) -> None:
+    for hook in hooks:
+        if hook.every < 1:
+            raise ValueError(f"a hook's `every` must be at least 1, got {hook.every}.")
 
 
 def _check_finite(number: int, metrics: Metrics) -> None:

@@ -95,6 +95,7 @@ def init_state(
         (0, ['objective', 'student'])
     """
     _check_key(key)
+    _check_parts(student, teacher, objective, variables, teacher_variables)
     check_batch(batch)
     init_key, objective_key, run_key = jax.random.split(key, 3)
     if variables is None:
@@ -164,6 +165,25 @@ def _check_key(key: PRNGKey) -> None:
     )
     if not typed:
         raise TypeError("`key` must be a typed key: jax.random.key(seed).")
+
+
+def _check_parts(
+    student: Any, teacher: Any, objective: Any, variables: Any, followed: Any
+) -> None:
+    """Finds arguments in the wrong place."""
+    wanted = {
+        "student": (student, Model, "models.from_linen(module)"),
+        "teacher": (teacher, Model, "models.from_linen(module)"),
+        "objective": (objective, Objective, "objectives.hard_label()"),
+        "variables": (variables, Variables, "models.Variables(params, state)"),
+        "teacher_variables": (followed, Variables, "models.Variables(params, state)"),
+    }
+    for name, (value, kind, example) in wanted.items():
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(
+                f"`{name}` must be a {kind.__name__}, such as {example}; got a "
+                f"{type(value).__name__}."
+            )
 
 
 def _shapes(

@@ -80,6 +80,7 @@ def make_train_step(
         >>> bool(last["loss"] < first["loss"] / 2)
         True
     """
+    with_loss = optax.with_extra_args_support(tx)  # such as reduce_on_plateau
 
     def step(
         state: TrainState,
@@ -116,7 +117,9 @@ def make_train_step(
         if axis_name is not None:
             grads, metrics = jax.lax.psum((grads, metrics), axis_name)
             model_state = _average_state(model_state, axis_name)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updates, opt_state = with_loss.update(
+            grads, state.opt_state, state.params, value=metrics["loss"]
+        )
         metrics["update_norm"] = optax.tree.norm(updates)
         new = TrainState(
             step=state.step + 1,

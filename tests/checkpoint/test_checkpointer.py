@@ -182,14 +182,18 @@ def test_another_model_optimizer_or_teacher_is_named_and_left_alone(tmp_path):
     assert restore(tmp_path, teacher="abc").step == 3
 
 
-def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
+def test_a_state_with_nan_is_not_saved_and_infinities_are(tmp_path):
     state = {"w": jnp.array([1.0, jnp.nan])}
     with (
         checkpoint.Checkpointer(tmp_path) as checkpointer,
-        pytest.raises(checkpoint.CheckpointError, match="'w' is not finite"),
+        pytest.raises(checkpoint.CheckpointError, match="'w' holds NaN"),
     ):
         checkpointer.save(1, state)
     assert restore(tmp_path, state) is None
+    masked = {"w": jnp.array([0.0, -jnp.inf])}
+    with checkpoint.Checkpointer(tmp_path) as checkpointer:
+        checkpointer.save(1, masked)
+    chex.assert_trees_all_equal(restore(tmp_path, masked).state, masked)
 
 
 def test_a_step_is_never_overwritten(tmp_path):
@@ -197,6 +201,59 @@ def test_a_step_is_never_overwritten(tmp_path):
         checkpointer.save(1, make_state(seed=1))
         with pytest.raises(checkpoint.CheckpointError, match="cannot save step 1"):
             checkpointer.save(1, make_state(seed=2))
+
+
+def test_steps_only_go_up(tmp_path):
+    save_three(tmp_path)
+    with (
+        checkpoint.Checkpointer(tmp_path, keep=1) as checkpointer,
+        pytest.raises(
+            checkpoint.CheckpointError, match=r"holds step 3\. Restore it"
+        ),
+    ):
+        checkpointer.save(2, make_state())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2", "3"]
+
+
+def test_the_best_can_be_restored_and_its_metric_must_be_there(tmp_path):
+    with checkpoint.Checkpointer(tmp_path, best="accuracy") as checkpointer:
+        for step, accuracy in enumerate([0.5, 0.9, 0.1, 0.2], start=1):
+            checkpointer.save(step, make_state(), metrics={"accuracy": accuracy})
+        for wrong in ({}, {"accuracy": float("nan")}):
+            with pytest.raises(checkpoint.CheckpointError, match="'accuracy' chooses"):
+                checkpointer.save(5, make_state(), metrics=wrong)
+    with checkpoint.Checkpointer(tmp_path, best="accuracy") as checkpointer:
+        assert checkpointer.restore(make_state(), best=True).step == 2
+        assert checkpointer.restore(make_state()).step == 4
+
+
+def test_only_jax_arrays_are_saved(tmp_path):
+    with checkpoint.Checkpointer(tmp_path) as checkpointer:
+        for leaf in (np.ones(3), np.int32(3), 3):
+            with pytest.raises(checkpoint.CheckpointError, match="'n' is a "):
+                checkpointer.save(1, {"n": leaf})
+        with pytest.raises(checkpoint.CheckpointError, match="holds no arrays"):
+            checkpointer.save(1, {})
+
+
+def test_trouble_outside_a_checkpoint_is_no_damage(tmp_path, monkeypatch):
+    save_three(tmp_path)
+
+    def fail(*args, **kwargs):
+        raise MemoryError("none left")
+
+    monkeypatch.setattr("orbax.checkpoint.v1.load_checkpointables", fail)
+    with pytest.raises(checkpoint.CheckpointError, match=r"cannot read .*none left"):
+        restore(tmp_path)
+    monkeypatch.undo()
+    assert restore(tmp_path).step == 3
+
+
+def test_shapes_of_numpy_will_do_as_a_target(tmp_path):
+    with checkpoint.Checkpointer(tmp_path) as checkpointer:
+        checkpointer.save(1, {"w": jnp.arange(3.0)})
+    restored = restore(tmp_path, {"w": np.zeros(3, np.float32)})
+    np.testing.assert_array_equal(restored.state["w"], [0, 1, 2])
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -64,6 +64,9 @@ def bad_inputs(tmp_path):
     np.save(tmp_path / "wide.npy", np.ones((2, 5)))
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     np.savez(tmp_path / "other.npz", imagee=np.ones((2, 4)))
+    np.savez(tmp_path / "whole.npz", image=np.ones((2, 4)))
+    cut = (tmp_path / "whole.npz").read_bytes()[:-30]
+    (tmp_path / "cut.npz").write_bytes(cut)
     (tmp_path / "text.npy").write_text("not an array")
     (tmp_path / "empty.npy").write_text("")
     return {
@@ -71,6 +74,7 @@ def bad_inputs(tmp_path):
         "objects.npy": "no .npy or .npz file of plain arrays",
         "other.npz": "unknown input 'imagee'; did you mean 'image'",
         "text.npy": "no .npy or .npz file of plain arrays",
+        "cut.npz": "no .npy or .npz file of plain arrays",
         "empty.npy": "no .npy or .npz file of plain arrays",
         "missing.npy": "does not exist",
     }

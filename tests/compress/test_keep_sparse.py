@@ -54,6 +54,15 @@ def test_pruned_weights_are_exactly_zero_with_any_optimizer(optimizer, dtype):
     assert history[-1]["kernel"].dtype == dtype
 
 
+def test_updates_of_lower_precision_leave_exact_zeros_too():
+    coarse = optax.stateless(
+        lambda u, p: jax.tree.map(lambda x: x.astype(jnp.bfloat16), u)
+    )
+    tx = optax.chain(optax.sgd(0.1), coarse, compress.keep_sparse(0.8))
+    history, _ = run(tx, make_params(), 3)
+    assert [zeros(p) for p in history] == [160] * 3
+
+
 @pytest.mark.parametrize("every", [1, 3, 7, 100])
 @pytest.mark.parametrize("end", [10, 11])
 def test_the_target_is_reached_at_the_end_step_whatever_the_interval(every, end):

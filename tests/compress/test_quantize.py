@@ -72,6 +72,11 @@ def test_quantizing_twice_is_an_error():
         compress.quantize(once)
 
 
+def test_what_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="'kernel' is not finite"):
+        compress.quantize({"kernel": jnp.array([[1.0, jnp.nan], [2.0, 3.0]])})
+
+
 def test_integers_are_refused():
     with pytest.raises(TypeError, match="'kernel' must be floating point"):
         compress.quantize({"kernel": jnp.ones((2, 2), jnp.int32)})

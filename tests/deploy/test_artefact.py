@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -111,7 +112,18 @@ def test_files_that_changed_are_not_used(folder, name, damage):
         deploy.load(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1, "files": 3}'])
+NO_SHA = json.dumps(
+    {
+        "format": 1,
+        "inputs": {},
+        "files": {"program.bin": {}, "weights.safetensors": {}},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format": 1, "files": 3}', NO_SHA]
+)
 def test_a_damaged_manifest(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(deploy.ArtefactError, match=r"manifest\.json is damaged"):
@@ -124,6 +136,33 @@ def test_a_manifest_that_names_other_files_or_another_format(folder):
         (folder / "manifest.json").write_text(json.dumps({**manifest, **change}))
         with pytest.raises(deploy.ArtefactError, match="this version reads format 1"):
             deploy.load(folder)
+
+
+def test_a_program_of_foreign_bytes_with_the_right_checksum(folder):
+    foreign = b"foreign"
+    (folder / "program.bin").write_bytes(foreign)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["program.bin"]["sha256"] = hashlib.sha256(foreign).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(deploy.ArtefactError, match="is no program for this version"):
+        deploy.load(folder)
+
+
+def test_masked_classes_foreign_layouts_and_plain_numbers_are_exported(tmp_path):
+    kernel = np.arange(12.0, dtype="f4").reshape(3, 4).T  # not contiguous
+    model = models.from_function(
+        lambda params, batch: batch["x"] @ params["kernel"] * params["scale"]
+        + np.array([0, -np.inf, 0], "f4")
+    )
+    variables = models.Variables({"kernel": kernel, "scale": 2.0})
+    x = np.ones((2, 4), np.float32)
+    artefact = deploy.export(model, variables, {"x": x}, tmp_path / "model")
+    expected = x @ kernel * 2.0 + np.array([0, -np.inf, 0])
+    np.testing.assert_allclose(artefact.predict({"x": x}), expected, rtol=1e-6)
+    with pytest.raises(deploy.ArtefactError, match="`metadata` must be plain values"):
+        deploy.export(
+            model, variables, {"x": x}, tmp_path / "other", metadata={"a": np.ones(2)}
+        )
 
 
 def test_what_is_no_artefact(tmp_path):

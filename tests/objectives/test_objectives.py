@@ -100,6 +100,8 @@ def test_bad_terms_are_errors():
         objectives.combine(soft=objectives.logit_mse())
     with pytest.raises(TypeError, match=r"`soft` must be \(weight, objective\)"):
         objectives.combine(soft=(objectives.logit_mse(), 1.0))
+    with pytest.raises(ValueError, match="cannot be called 'loss'"):
+        objectives.combine(loss=(1.0, objectives.logit_mse()))
     with pytest.raises(ValueError, match="`temperature` must be positive"):
         objectives.soft_target(temperature=0.0)
 

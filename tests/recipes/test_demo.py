@@ -56,7 +56,7 @@ def weights(folder):
 
 def test_leaves_all_it_promises(undisturbed):
     folder, result = undisturbed
-    names = {p.name for p in folder.iterdir()}
+    names = {p.name for p in folder.iterdir() if not p.name.startswith(".")}
     assert names == {
         "config.json",
         "metrics.jsonl",
@@ -140,6 +140,24 @@ def test_a_finished_run_can_be_resumed_and_changes_nothing(undisturbed):
             new.accuracy,
             new.num_bytes,
         )
+
+
+def test_a_damaged_export_is_made_again(undisturbed):
+    folder, _ = undisturbed
+    before = weights(folder)
+    (folder / "exported" / "student" / "program.bin").write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="has changed.*exported again"):
+        recipes.demo(SMALL, folder, resume=True, quiet=True)
+    assert weights(folder) == before
+
+
+def test_two_processes_do_not_share_a_folder(undisturbed):
+    folder, _ = undisturbed
+    with (
+        recipes.lock_folder(folder),
+        pytest.raises(recipes.FolderError, match="another process is at work"),
+    ):
+        recipes.demo(SMALL, folder, resume=True, quiet=True)
 
 
 def test_a_folder_of_another_run_is_refused(undisturbed):

@@ -152,6 +152,17 @@ def test_evaluation_is_exact_over_a_ragged_last_batch(setup):
     assert whole["accuracy"] == pytest.approx(right.mean())
 
 
+def test_positions_of_masked_examples_do_not_count():
+    model = models.from_function(lambda params, batch: batch["x"])
+    x = np.random.default_rng(0).normal(size=(5, 7, 3)).astype(np.float32)
+    label = np.argmax(x, axis=-1)
+    label[3:] = (label[3:] + 1) % 3
+    batches = data.eval_batches({"x": x, "label": label}, batch_size=4)
+    step = jax.jit(train.make_eval_step(model))
+    found = train.evaluate(step, models.Variables({}), batches)
+    assert found["accuracy"] == pytest.approx(3 / 5)
+
+
 def test_a_model_agrees_with_itself(setup):
     case = setup()
     step = jax.jit(train.make_eval_step(case.teacher, case.teacher))

@@ -104,6 +104,23 @@ def test_batchnorm_under_jit_uses_the_global_batch(setup, tx):
     chex.assert_trees_all_close(many.model_state, one.model_state, atol=1e-6)
 
 
+@pytest.mark.parametrize("length", [1, 6, 8])
+def test_batchnorm_under_jit_sees_no_padding(setup, tx, length):
+    student = models.from_linen(models.CNN(widths=(2,), classes=3))
+    case = setup(tx=tx, student=student, objective=objectives.hard_label())
+    rng = np.random.default_rng(0)
+    case.teacher = case.variables = None
+    case.batch["image"] = rng.normal(size=(16, 4, 4, 1)).astype(np.float32)
+    state, step = case.state(), case.step()
+    batch = {name: x[:length] for name, x in case.batch.items()}
+    one, _ = jax.jit(step)(state, None, batch)
+    four, _ = train.jit_step(step, train.data_mesh(jax.devices()[:4]))(
+        state, None, batch
+    )
+    chex.assert_trees_all_close(four.params, one.params, atol=1e-6)
+    chex.assert_trees_all_close(four.model_state, one.model_state, atol=1e-6)
+
+
 def test_batchnorm_under_pmap_leaves_all_devices_with_one_state(setup, tx):
     student = models.from_linen(models.CNN(widths=(2,), classes=3))
     case = setup(tx=tx, student=student, objective=objectives.hard_label())

@@ -152,6 +152,15 @@ def test_freeze_refuses_rules_that_do_nothing_or_mean_nothing():
         train.freeze(optax.sgd(0.1), [("^teacher", "freeze")])
 
 
+def test_optimizers_that_watch_the_loss_see_it(setup):
+    plateau = optax.contrib.reduce_on_plateau(patience=1, factor=0.1)
+    case = setup(tx=optax.chain(optax.sgd(0.0), plateau))
+    state, step = case.state(), jax.jit(case.step())
+    for _ in range(4):
+        state, _ = step(state, case.variables, case.batch)
+    assert state.opt_state[1].scale < 1.0
+
+
 def test_dropout_is_a_function_of_key_and_step(setup):
     student = models.from_linen(models.MLP(hidden=(8,), classes=3, dropout=0.5))
     case = setup(student=student)
@@ -231,6 +240,18 @@ def test_an_untyped_key(setup):
             case.tx,
             case.batch,
         )
+
+
+def test_arguments_in_the_wrong_place(setup):
+    case = setup()
+    with pytest.raises(TypeError, match=r"`teacher_variables` must be a Variables"):
+        case.state(teacher_variables={"params": case.variables.params})
+    case.objective = losses.soft_target_kl
+    with pytest.raises(TypeError, match="`objective` must be a Objective"):
+        case.state()
+    case = setup(student=models.MLP(hidden=(8,), classes=3))
+    with pytest.raises(TypeError, match=r"`student` must be a Model, such as .*MLP"):
+        case.state()
 
 
 def test_forgotten_teacher_variables(setup):
