@@ -73,6 +73,7 @@ WHY = {
     "soft_target_kl": TWO,
     "soft_cross_entropy": TWO,
     "forward_kl": TWO,
+    "hard_target_cross_entropy": "cross-entropy, and the largest of the teacher",
     "reverse_kl": TWO,
     "transformed_teacher_kl": TWO,
     "weighted_transformed_teacher_kl": f"{TWO}; the weight is a third",
@@ -158,13 +159,15 @@ def seconds(program):
     return time.perf_counter() - start
 
 
-def rows(classes, pairs):
+def rows(classes, pairs, only):
     student, table = cases(classes)
     loss, arguments = table.pop("cross_entropy")
     plain, plain_cost = compiled(loss, student, arguments)
     plain = functools.partial(plain, student, *arguments)
     seconds(plain)
     for name, (loss, arguments) in sorted(table.items()):
+        if only and name not in only:
+            continue
         program, cost = compiled(loss, student, arguments)
         program = functools.partial(program, student, *arguments)
         slow = seconds(program) > 4.0
@@ -184,6 +187,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[100, 1000, 32000])
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--only", nargs="+", help="names of losses; all by default")
     options = parser.parse_args()
     classes = " ".join(map(str, options.classes))
     print("# Losses on logits: time and memory\n")
@@ -203,7 +207,7 @@ def main():
         print(f"\n## {count} classes\n")
         print("| loss | ms | ratio | bytes | stored, value | stored, gradient | why |")
         print("|---|---|---|---|---|---|---|")
-        for row in rows(count, options.pairs):
+        for row in rows(count, options.pairs, options.only):
             print(row, flush=True)
 
 

@@ -222,8 +222,19 @@ def norm(x: Array) -> Array:
     Returns:
         Shape ``[..., 1]``.
     """
-    square = jnp.sum(x**2, axis=-1, keepdims=True)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return safe_sqrt(jnp.sum(x**2, axis=-1, keepdims=True))
+
+
+def safe_sqrt(x: Array) -> Array:
+    """The square root, with a gradient of 0 at 0.
+
+    Args:
+        x: non-negative, of any shape.
+
+    Returns:
+        Same shape.
+    """
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
 
 
 def unit(x: Array) -> Array:

@@ -17,7 +17,7 @@ from jaxkd.losses._common import (
     at_least_float32,
     gather_rows,
     inverse_temperature,
-    norm,
+    safe_sqrt,
     softmax,
 )
 
@@ -60,7 +60,7 @@ def inter_class_relation(
         <https://arxiv.org/abs/2205.10536>`_, 2022, equation 8.
     """
     q, p = _probabilities(student_logits, teacher_logits, temperature)
-    return 1 - _correlation(q, p, jnp.ones(q.shape, bool))
+    return 1 - _correlation(q, p, jnp.ones(q.shape, bool), axis=-1)
 
 
 def intra_class_relation(
@@ -106,7 +106,7 @@ def intra_class_relation(
     """
     q, p = _probabilities(student_logits, teacher_logits, temperature)
     q, p, counts = _global_rows(q, p, where, axis_name)
-    return 1 - jnp.mean(_correlation(q.T, p.T, jnp.broadcast_to(counts, q.shape).T))
+    return 1 - jnp.mean(_correlation(q, p, jnp.broadcast_to(counts, q.shape), axis=0))
 
 
 def class_correlation(
@@ -228,11 +228,12 @@ def _global_rows(
     return q, p, counts
 
 
-def _correlation(a: Array, b: Array, counts: Array) -> PerExample:
-    """Pearson's correlation over the last axis, of what counts; safe for constants."""
-    number = jnp.maximum(jnp.sum(counts, axis=-1, keepdims=True, dtype=a.dtype), 1.0)
+def _correlation(a: Array, b: Array, counts: Array, axis: int) -> Array:
+    """Pearson's correlation along one axis, of what counts; safe for constants."""
+    number = jnp.maximum(jnp.sum(counts, axis=axis, keepdims=True, dtype=a.dtype), 1.0)
     a, b = (
-        jnp.where(counts, x - jnp.sum(x, axis=-1, keepdims=True) / number, 0.0)
+        jnp.where(counts, x - jnp.sum(x, axis=axis, keepdims=True) / number, 0.0)
         for x in (a, b)
     )
-    return jnp.sum(a * b, axis=-1) / ((norm(a) * norm(b))[..., 0] + 1e-8)
+    norms = safe_sqrt(jnp.sum(a**2, axis=axis)) * safe_sqrt(jnp.sum(b**2, axis=axis))
+    return jnp.sum(a * b, axis=axis) / (norms + 1e-8)

@@ -3,13 +3,12 @@ r"""Cross-entropies with labels, and with what stands in for a teacher.
 Letters are those of :mod:`jaxkd.losses._logits`; the temperature is 1.
 """
 
-import jax
 import optax
 from jax import numpy as jnp
 
 from jaxkd import _checks
 from jaxkd._types import Labels, Logits, PerExample
-from jaxkd.losses._common import at_least_float32, is_label
+from jaxkd.losses._common import at_least_float32, is_label, log_sum_exp
 from jaxkd.losses._rows import forward_kl_rows
 
 
@@ -89,8 +88,8 @@ def smoothed_cross_entropy(
     s = at_least_float32(student_logits)
     exists = s > -jnp.inf
     count = jnp.maximum(jnp.sum(exists, axis=-1, dtype=s.dtype), 1.0)
-    log_q = jnp.where(exists, jax.nn.log_softmax(s), 0.0)
-    return (1 - smoothing) * hard - smoothing * jnp.sum(log_q, axis=-1) / count
+    mean = jnp.sum(jnp.where(exists, s, 0.0), axis=-1) / count
+    return (1 - smoothing) * hard + smoothing * (log_sum_exp(s) - mean)
 
 
 def hard_target_cross_entropy(

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -50,7 +51,7 @@ def inputs(case, dtype):
     return arrays
 
 
-def derived(names, params):
+def derived(names, params, call):
     """What the expressions use besides the arrays of the case."""
     names = {**names, **params, "losses": losses, "jax": jax, "jnp": jnp}
     if "student" not in names:
@@ -61,7 +62,7 @@ def derived(names, params):
     student = names["student"]
     names |= {"B": student.shape[0], "C": student.shape[-1], "V": student.shape[-1]}
     for applies, more in MORE:
-        if applies(names):
+        if applies(names, call):
             names |= more(names)
     return names
 
@@ -132,11 +133,11 @@ def temperatures(names):
 
 #: When, and what the expressions may use then.
 MORE = (
-    (lambda n: "k" in n, sparse),
-    (lambda n: "student_labels" in n, answers),
-    (lambda n: {"mask", "teacher"} <= set(n) and n["student"].ndim == 3, by_label),
-    (lambda n: "fea_mid" in n, uskd),
-    (lambda n: {"T", "teacher"} <= set(n), temperatures),
+    (lambda names, _: "k" in names, sparse),
+    (lambda names, _: "student_labels" in names, answers),
+    (lambda _, call: re.search(r"\b(at|buckets|mixture)\b", call), by_label),
+    (lambda names, _: "fea_mid" in names, uskd),
+    (lambda _, call: re.search(r"\b(focal|confidence)\b", call), temperatures),
 )
 
 
@@ -146,7 +147,7 @@ def value_and_gradients(case, params, call, factor, dtype):
     moving = {name: arrays.pop(name) for name in DIFFERENTIATED if name in arrays}
 
     def loss(moving):
-        names = derived({**arrays, **moving}, params)
+        names = derived({**arrays, **moving}, params, call)
         return eval(factor, names) * eval(call, names)
 
     loss_and_gradients = jax.value_and_grad(loss)(moving)

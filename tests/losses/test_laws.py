@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 from jaxkd import losses
 
-ordinary = hypothesis.settings(derandomize=True, deadline=None, max_examples=15)
+ordinary = hypothesis.settings(derandomize=True, deadline=None, max_examples=10)
 BATCH = 3
 DIVERGENCES = {
     "forward_kl": losses.forward_kl,
