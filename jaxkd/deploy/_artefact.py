@@ -92,8 +92,10 @@ def export(
     _require("flatbuffers")
     directory = pathlib.Path(directory)
     if directory.exists():
-        raise ArtefactError(f"{directory} exists already, and nothing was written: remove it, "
-            "or choose another name.")
+        raise ArtefactError(
+            f"{directory} exists already, and nothing was written: remove it, "
+            "or choose another name."
+        )
     try:
         metadata = json.loads(json.dumps(dict(metadata or {})))
     except TypeError as error:
@@ -247,7 +249,8 @@ def _verify(
     got = np.asarray(artefact.predict(inputs), np.float32)
     want = np.asarray(jax.jit(run)(weights, dict(inputs)), np.float32)
     same = got == want  # infinities of masked classes among them
-    worst = float(np.max(np.abs(got - want), where=~same, initial=0.0))
+    apart = np.subtract(got, want, where=~same, out=np.zeros_like(want))
+    worst = float(np.max(np.abs(apart), initial=0.0))
     size = float(np.max(np.abs(want), where=np.isfinite(want), initial=1.0))
     if not worst <= 1e-4 * size:
         raise ArtefactError(

@@ -81,7 +81,9 @@ class DemoConfig:
                 f"`labels` must be a multiple of 10, at most 900, got {self.labels}."
             )
         if not 0 <= self.soft_weight <= 1:
-            raise ValueError(f"`soft_weight` must be in [0, 1], got {self.soft_weight}.")
+            raise ValueError(
+                f"`soft_weight` must be in [0, 1], got {self.soft_weight}."
+            )
         _checks.check_positive(
             temperature=self.temperature, learning_rate=self.learning_rate
         )

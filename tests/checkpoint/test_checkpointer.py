@@ -207,9 +207,7 @@ def test_steps_only_go_up(tmp_path):
     save_three(tmp_path)
     with (
         checkpoint.Checkpointer(tmp_path, keep=1) as checkpointer,
-        pytest.raises(
-            checkpoint.CheckpointError, match=r"holds step 3\. Restore it"
-        ),
+        pytest.raises(checkpoint.CheckpointError, match=r"holds step 3\. Restore it"),
     ):
         checkpointer.save(2, make_state())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2", "3"]

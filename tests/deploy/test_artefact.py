@@ -151,8 +151,10 @@ def test_a_program_of_foreign_bytes_with_the_right_checksum(folder):
 def test_masked_classes_foreign_layouts_and_plain_numbers_are_exported(tmp_path):
     kernel = np.arange(12.0, dtype="f4").reshape(3, 4).T  # not contiguous
     model = models.from_function(
-        lambda params, batch: batch["x"] @ params["kernel"] * params["scale"]
-        + np.array([0, -np.inf, 0], "f4")
+        lambda params, batch: (
+            batch["x"] @ params["kernel"] * params["scale"]
+            + np.array([0, -np.inf, 0], "f4")
+        )
     )
     variables = models.Variables({"kernel": kernel, "scale": 2.0})
     x = np.ones((2, 4), np.float32)
