@@ -64,9 +64,10 @@ def _read(file: pathlib.Path, manifest: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     try:
-        found = np.load(file, allow_pickle=False)
-        if not isinstance(found, np.ndarray):
-            return dict(found)
+        with file.open("rb") as stream:
+            found = np.load(stream, allow_pickle=False)
+            if not isinstance(found, np.ndarray):
+                return dict(found)
     except FileNotFoundError as error:
         raise ValueError(f"{file} does not exist.") from error
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:

@@ -76,7 +76,8 @@ def from_nnx(
         live = nnx.merge(graph, params, state, copy=True)
         live.train() if train else live.eval()
         if rng is not None:
-            nnx.reseed(live, **random_streams(rngs, rng))
+            reseed: Any = nnx.reseed  # its keywords are the streams
+            reseed(live, **random_streams(rngs, rng))
         arguments, mode = read_inputs(batch, names), switch(train)
         if not features:
             logits = check_output(live(*arguments, **mode))
