@@ -5,30 +5,33 @@ that bytes have changed, fall back to an older checkpoint, and tell a checkpoint
 another model, optimizer or teacher from one that is damaged.
 """
 
-import contextlib
-import hashlib
 import json
 import pathlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
 import jax
 import numpy as np
-from jax import numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from jaxkd import trees
 from jaxkd._types import Tree
 from jaxkd._version import __version__
+from jaxkd.checkpoint._reading import (
+    CheckpointError,
+    check_finite,
+    check_leaves,
+    checksum,
+    host_shape,
+    read_manifest,
+    read_state,
+    shown,
+)
 
 _FORMAT = 1
 _policies = ocp.training.preservation_policies
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be used, and why."""
 
 
 class Restored(NamedTuple):
@@ -160,9 +163,9 @@ class Checkpointer:
                 is missing, or the previous save could not be written.
         """
         self._check_order(step)
-        _check_leaves(state)
+        check_leaves(state)
         host = {path: trees.to_numpy(x) for path, x in trees.flatten(state).items()}
-        _check_finite(step, host)
+        check_finite(step, host)
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
         self._check_best(metrics)
         manifest = {
@@ -183,7 +186,7 @@ class Checkpointer:
                 {"state": state},
                 force=True,
                 metrics=cast(Any, metrics or None),
-                custom_metadata={"manifest": text, "checksum": _checksum(text)},
+                custom_metadata={"manifest": text, "checksum": checksum(text)},
             )
         except (
             OSError,
@@ -216,10 +219,10 @@ class Checkpointer:
         steps = self._steps(best=best)
         for step in steps:
             folder = self._directory / str(step)
-            manifest = _read_manifest(folder)
+            manifest = read_manifest(folder)
             if manifest is not None:
                 self._check_manifest(folder, manifest, target)
-                state = _read_state(folder, target)
+                state = read_state(folder, target)
                 if state is not None and trees.digest(state) == manifest["digest"]:
                     return Restored(step, state, manifest["data"], manifest["metrics"])
             self._set_aside(folder)
@@ -240,7 +243,7 @@ class Checkpointer:
             raise CheckpointError("no metric chooses the best: see `best`.")
 
         def score(step: int) -> float:
-            manifest = _read_manifest(self._directory / str(step))
+            manifest = read_manifest(self._directory / str(step))
             return (manifest or {}).get("metrics", {}).get(self._best, -np.inf)
 
         return sorted(steps, key=score, reverse=True)
@@ -292,89 +295,12 @@ class Checkpointer:
         saved = {path: tuple(leaf) for path, leaf in manifest["leaves"].items()}
         wanted = {
             path: (str(x.dtype), list(x.shape))
-            for path, x in trees.flatten(jax.tree.map(_host_shape, target)).items()
+            for path, x in trees.flatten(jax.tree.map(host_shape, target)).items()
         }
         for path in sorted(saved.keys() | wanted.keys()):
             if saved.get(path) != wanted.get(path):
                 raise CheckpointError(
                     f"{folder} is of another model or optimizer: {path!r} was saved "
-                    f"as {_shown(saved.get(path))}, but is here "
-                    f"{_shown(wanted.get(path))}."
+                    f"as {shown(saved.get(path))}, but is here "
+                    f"{shown(wanted.get(path))}."
                 )
-
-
-def _shown(leaf: tuple[str, list[int]] | None) -> str:
-    return "nothing" if leaf is None else f"{leaf[0]}{leaf[1]}"
-
-
-def _host_shape(x: Any) -> jax.ShapeDtypeStruct:
-    return jax.eval_shape(
-        lambda x: (
-            jax.random.key_data(x)
-            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-            else x
-        ),
-        x,
-    )
-
-
-def _check_leaves(state: Tree) -> None:
-    leaves = trees.flatten(state)
-    if not leaves:
-        raise CheckpointError("the state holds no arrays.")
-    for path, x in leaves.items():
-        if not isinstance(x, jax.Array):
-            raise CheckpointError(
-                f"{path!r} is a {type(x).__name__}; a state holds jax arrays: "
-                "jax.tree.map(jnp.asarray, state)."
-            )
-
-
-def _check_finite(step: int, host: dict[str, np.ndarray]) -> None:
-    for path, x in host.items():
-        # bfloat16 and its like are "void" to NumPy's kinds.
-        numbers = x.astype(np.float32) if x.dtype.kind == "V" else x
-        if numbers.dtype.kind == "f" and np.isnan(numbers).any():
-            raise CheckpointError(
-                f"the state at step {step} is not saved: {path!r} holds NaN."
-            )
-
-
-def _checksum(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-@contextlib.contextmanager
-def _damage_is_none(folder: pathlib.Path) -> Iterator[None]:
-    """Passes over what damaged bytes raise; other trouble is not the checkpoint's."""
-    try:
-        yield
-    except FileNotFoundError:
-        pass
-    except (MemoryError, OSError) as error:
-        raise CheckpointError(f"cannot read {folder}: {error!r}.") from error
-    except Exception:  # whatever Orbax makes of damaged bytes
-        pass
-
-
-def _read_manifest(folder: Any) -> dict[str, Any] | None:
-    """The manifest, or ``None`` if it is damaged."""
-    with _damage_is_none(folder):
-        found: Any = ocp.checkpointables_metadata(folder).custom_metadata
-        intact = _checksum(found["manifest"]) == found["checksum"]
-        return json.loads(found["manifest"]) if intact else None
-    return None
-
-
-def _read_state(folder: Any, target: Tree) -> Any | None:
-    """The arrays, or ``None`` if they cannot be read."""
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-
-    def abstract(x: Any) -> jax.ShapeDtypeStruct:
-        sharding = getattr(x, "sharding", None) or here
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-
-    with _damage_is_none(folder):
-        wanted = {"state": jax.tree.map(abstract, target)}
-        return ocp.load_checkpointables(folder, wanted)["state"]
-    return None
