@@ -182,7 +182,7 @@ def plot_accuracy_against_size(
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel(
-        "size of the exported model [kB, log scale; equal sizes drawn side by side]"
+        "size of the exported model [kB, log scale; like sizes drawn side by side]"
     )
     axes.set_ylabel("accuracy on the test split [%]")
     axes.set_title(title)
@@ -192,10 +192,11 @@ def plot_accuracy_against_size(
 
 
 def _apart(sizes: Sequence[float]) -> list[float]:
-    """Moves equal sizes a little apart, so that their marks do not hide each other."""
+    """Moves like sizes a little apart, so that their marks do not hide each other."""
     seen: dict[float, int] = {}
     places = []
     for size in sizes:
-        seen[size] = seen.get(size, 0) + 1
-        places.append(size * 1.04 ** (seen[size] - 1))
+        about = round(float(np.log(size)), 1)
+        seen[about] = seen.get(about, 0) + 1
+        places.append(size * 1.04 ** (seen[about] - 1))
     return places
