@@ -3,7 +3,6 @@
 from jaxkd.objectives._base import Objective, Term, Terms, View, Weight
 from jaxkd.objectives._combine import combine
 from jaxkd.objectives._logits import (
-    expand_mask,
     hard_label,
     logit_mse,
     mean_over_batch,
@@ -19,7 +18,6 @@ __all__ = [
     "Weight",
     "combine",
     "curriculum_temperature",
-    "expand_mask",
     "hard_label",
     "logit_mse",
     "mean_over_batch",

@@ -7,7 +7,7 @@ from jax import numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import _checks, losses
-from jaxkd._types import Params, PerExample, Tree
+from jaxkd._types import Batch, Params, PerExample, Tree
 from jaxkd.losses import Mean
 from jaxkd.models import Out
 from jaxkd.objectives._base import Objective, Term, Terms, View
@@ -116,7 +116,7 @@ def _per_example(
     """An objective without parameters or state, of one term."""
 
     def apply(params: Params, state: Tree, view: View) -> tuple[Terms, Tree]:
-        mean = mean_over_batch(view, values(view), where, name)
+        mean = mean_over_batch(view.batch, values(view), where, name)
         return {name: Term(mean, jnp.float32(1.0))}, state
 
     if where is not None:
@@ -125,40 +125,31 @@ def _per_example(
     return Objective(lambda key, view: ({}, {}), apply, description=f"{name}({words})")
 
 
-def mean_over_batch(view: View, values: Array, where: str | None, reader: str) -> Mean:
+def mean_over_batch(
+    batch: Batch, values: Array, where: str | None, reader: str
+) -> Mean:
     """The mean over what counts: the batch's ``mask``, and the objective's own.
 
     Args:
-        view: what the objective looks at.
+        batch: a dict of arrays.
         values: one value per example or position, shape ``[batch, ...]``.
         where: an entry of the batch, true for what counts, shape ``[batch]`` or that of
             the values; ``None`` for all.
-        reader: the objective's name, for errors.
+        reader: who asks, for errors.
 
     Returns:
         A :class:`~jaxkd.losses.Mean`.
     """
     counts = jnp.ones(values.shape, bool)
-    if "mask" in view.batch:
-        counts &= expand_mask(view.batch["mask"], values)
+    if "mask" in batch:
+        counts &= _expand_mask(jnp.asarray(batch["mask"]), values)
     if where is not None:
-        counts &= expand_mask(_checks.get(view.batch, where, reader), values)
+        counts &= _expand_mask(jnp.asarray(_checks.get(batch, where, reader)), values)
     return losses.masked_mean(values, counts)
 
 
-def expand_mask(mask: Array, values: Array) -> Array:
-    """Lets a mask of examples count for all positions of each.
-
-    Args:
-        mask: shape ``[batch]``, or that of the values.
-        values: shape ``[batch, ...]``.
-
-    Returns:
-        Booleans that broadcast to the values.
-
-    Raises:
-        ValueError: if the mask does not fit.
-    """
+def _expand_mask(mask: Array, values: Array) -> Array:
+    """Lets a mask of examples count for all positions of each."""
     if mask.shape != values.shape[: mask.ndim]:
         raise ValueError(
             f"a mask of shape {mask.shape} does not fit values of shape {values.shape}."

@@ -74,7 +74,7 @@ def curriculum_temperature(
             teacher_of(view, name).logits,
             temperature=temperature,
         )
-        mean = mean_over_batch(view, values, where, name)
+        mean = mean_over_batch(view.batch, values, where, name)
         shown_only = Mean(jax.lax.stop_gradient(temperature), jnp.ones(()))
         terms = {
             "soft_target": Term(mean, jnp.float32(1.0)),

@@ -74,16 +74,12 @@ def make_eval_step(
             values |= _teacher_measures(logits, followed)
         if not values:
             raise KeyError(f"nothing to measure: no teacher and no batch[{label!r}].")
-        return {name: _mean(found, batch) for name, found in values.items()}
+        return {
+            name: objectives.mean_over_batch(batch, found, None, name)
+            for name, found in values.items()
+        }
 
     return step
-
-
-def _mean(values: jax.Array, batch: Batch) -> Mean:
-    where = jnp.ones(values.shape, bool)
-    if "mask" in batch:
-        where &= objectives.expand_mask(jnp.asarray(batch["mask"]), values)
-    return losses.masked_mean(values, where)
 
 
 def _label_measures(
