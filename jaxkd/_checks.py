@@ -240,18 +240,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     Args:
         name: the name that was not found.
-        known: the names there are.
+        known: the names there are; of a dict of arrays, their shapes are told too.
 
     Returns:
         ``"did you mean 'a'? There are: 'a', 'b'."``, or words for no names at all.
     """
-    known = sorted(known)
-    if not known:
+    names = sorted(known)
+    if not names:
         return "there are none."
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    shown = ", ".join(map(repr, known[:40]))
-    return f"{hint}There are: {shown}{', ...' if len(known) > 40 else ''}."
+    arrays = known if isinstance(known, Mapping) else {}
+    shapes = {n: f" {x.shape}" for n, x in arrays.items() if hasattr(x, "shape")}
+    shown = ", ".join(f"{n!r}{shapes.get(n, '')}" for n in names[:40])
+    return f"{hint}There are: {shown}{', ...' if len(names) > 40 else ''}."
 
 
 def get(batch: Mapping[str, Any], key: str, reader: str) -> Any:

@@ -1,6 +1,8 @@
 """Models as pure functions: the protocol, its adapters and a small zoo."""
 
+from jaxkd.models._batchnorm import BatchNorm, batch_moments
 from jaxkd.models._equinox import from_equinox
+from jaxkd.models._join import join, join_variables
 from jaxkd.models._linen import from_linen
 from jaxkd.models._nnx import from_nnx
 from jaxkd.models._protocol import (
@@ -19,13 +21,17 @@ __all__ = [
     "CNN",
     "MLP",
     "Apply",
+    "BatchNorm",
     "ConvBlock",
     "Model",
     "Out",
     "Variables",
+    "batch_moments",
     "from_equinox",
     "from_function",
     "from_linen",
     "from_nnx",
+    "join",
+    "join_variables",
     "list_features",
 ]

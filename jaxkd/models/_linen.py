@@ -30,7 +30,8 @@ def from_linen(
 
     If ``__call__`` has an argument named ``train``, ``training``, ``is_training`` or
     ``deterministic``, it is set by the mode. The features are the outputs of all
-    submodules, by path: ``"block1/conv"``.
+    submodules, by path: ``"block1/conv"``; and what they ``sow`` into the collection
+    ``"intermediates"``, by path and name: ``"block1/attention/attention_weights"``.
 
     Args:
         module: the module; its call returns the logits.
@@ -130,6 +131,7 @@ def _flatten_captures(tree: Mapping[str, Any], prefix: str = "") -> dict[str, An
     for key, value in tree.items():
         if isinstance(value, Mapping):
             flat |= _flatten_captures(value, f"{prefix}{key}/")
-        elif key == "__call__":  # a tuple, one entry for each call of the submodule
-            flat[prefix.removesuffix("/")] = value[-1]
+        elif isinstance(value, tuple):  # one entry for each call, or each `sow`
+            name = prefix.removesuffix("/") if key == "__call__" else f"{prefix}{key}"
+            flat[name] = value[-1]
     return flat

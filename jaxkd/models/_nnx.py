@@ -101,7 +101,7 @@ def _state(live: nnx.Module, before: Tree, train: bool) -> Tree:
 
 def _flatten_captures(captured: Tree) -> dict[str, Any]:
     return {
-        "/".join(map(str, path[:-1])): jax.tree.leaves(value)[-1]
+        "/".join(map(str, path)).removesuffix("/__call__"): jax.tree.leaves(value)[-1]
         for path, value in nnx.to_flat_state(captured)
         if len(path) > 1
     }

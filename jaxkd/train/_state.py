@@ -205,7 +205,8 @@ def _shapes(
         params, state = own
         names = objective.student_features
         own = student.apply(params, state, batch, rng=key, train=True, features=names)
-        return View(own, out, batch, jnp.zeros((), jnp.int32), key)
+        step = jnp.zeros((), jnp.int32)
+        return View(own, out, batch, step, key, None, followed)
 
     return jax.eval_shape(run, variables, teacher_variables, dict(batch))
 

@@ -104,7 +104,15 @@ def make_train_step(
                 )
             with jax.named_scope("loss"):
                 own = jax.random.fold_in(key, 1)
-                view = View(out, followed, batch, state.step, own, axis_name)
+                view = View(
+                    out,
+                    followed,
+                    batch,
+                    state.step,
+                    own,
+                    axis_name,
+                    teacher_variables,
+                )
                 terms, objective_state = objective.apply(
                     params["objective"], state.objective_state, view
                 )
