@@ -55,6 +55,7 @@ def join(**models: Model) -> Model:
         rng: PRNGKey | None = None,
         train: bool = False,
         features: Sequence[str] = (),
+        axis_name: str | None = None,
     ) -> Out:
         wanted = _by_model(features, tuple(models))
         outs: dict[str, Out] = {}
@@ -67,6 +68,7 @@ def join(**models: Model) -> Model:
                 rng=own,
                 train=train,
                 features=wanted[name],
+                axis_name=axis_name,
             )
         found = {
             f"{name}/{feature}": value

@@ -3,7 +3,15 @@
 from jaxkd.train._evaluate import EvalStep, evaluate, make_eval_step
 from jaxkd.train._fit import Hook, NonFiniteError, fit
 from jaxkd.train._freeze import freeze
-from jaxkd.train._parallel import data_mesh, jit_step, pad_batch, place, pmap_step
+from jaxkd.train._parallel import jit_step, pmap_step, shard_map_step
+from jaxkd.train._sharding import (
+    ShardingRules,
+    data_mesh,
+    fsdp,
+    pad_batch,
+    place,
+    shardings,
+)
 from jaxkd.train._state import TrainState, copy, init_state
 from jaxkd.train._step import TrainStep, make_train_step
 
@@ -11,6 +19,7 @@ __all__ = [
     "EvalStep",
     "Hook",
     "NonFiniteError",
+    "ShardingRules",
     "TrainState",
     "TrainStep",
     "copy",
@@ -18,6 +27,7 @@ __all__ = [
     "evaluate",
     "fit",
     "freeze",
+    "fsdp",
     "init_state",
     "jit_step",
     "make_eval_step",
@@ -25,4 +35,6 @@ __all__ = [
     "pad_batch",
     "place",
     "pmap_step",
+    "shard_map_step",
+    "shardings",
 ]

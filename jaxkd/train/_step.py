@@ -90,6 +90,7 @@ def make_train_step(
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
         key = _step_key(state, axis_name)
+        mapped = {} if axis_name is None else {"axis_name": axis_name}
         followed = _follow(teacher, teacher_variables, batch, objective)
 
         def loss_fn(params: Params) -> tuple[Scalar, tuple[Metrics, Tree, Tree]]:
@@ -101,6 +102,7 @@ def make_train_step(
                     rng=jax.random.fold_in(key, 0),
                     train=True,
                     features=objective.student_features,
+                    **mapped,
                 )
             with jax.named_scope("loss"):
                 own = jax.random.fold_in(key, 1)
