@@ -14,6 +14,7 @@ from jaxkd.models._protocol import (
     from_function,
     list_features,
 )
+from jaxkd.models._wrap import bake, cast, remat
 from jaxkd.models._zoo import CNN, MLP, ConvBlock
 
 __all__ = [
@@ -26,7 +27,9 @@ __all__ = [
     "Model",
     "Out",
     "Variables",
+    "bake",
     "batch_moments",
+    "cast",
     "from_equinox",
     "from_function",
     "from_linen",
@@ -34,4 +37,5 @@ __all__ = [
     "join",
     "join_variables",
     "list_features",
+    "remat",
 ]

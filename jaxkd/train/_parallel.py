@@ -21,7 +21,7 @@ from jaxkd.train._sharding import (
     place,
     shardings,
 )
-from jaxkd.train._state import TrainState
+from jaxkd.train._state import TrainState, check_batch
 from jaxkd.train._step import TrainStep
 
 
@@ -31,6 +31,7 @@ def jit_step(
     *,
     rules: ShardingRules = (),
     teacher_rules: ShardingRules = (),
+    batch_axis: int = 0,
 ) -> TrainStep:
     """Compiles a step, with the batch spread over the devices of a mesh.
 
@@ -51,6 +52,7 @@ def jit_step(
             default all is on every device.
         teacher_rules: how to split the teacher's variables; paths begin with
             ``params/`` or ``state/``.
+        batch_axis: the axis of the batch's rows; 1 for :func:`scan_steps`.
 
     Returns:
         A step of the same signature.
@@ -89,12 +91,16 @@ def jit_step(
         lambda state: compile_for(state)[1],
         lambda state: place(state, compile_for(state)[0]),
         place_teacher,
-        partial(_spread, mesh),
+        partial(_spread, mesh, batch_axis),
     )
 
 
 def shard_map_step(
-    step: TrainStep, mesh: Mesh | None = None, *, check: bool = True
+    step: TrainStep,
+    mesh: Mesh | None = None,
+    *,
+    check: bool = True,
+    batch_axis: int = 0,
 ) -> TrainStep:
     """Compiles a step under :func:`jax.shard_map`: each device works on its own rows.
 
@@ -107,6 +113,7 @@ def shard_map_step(
         step: a pure step, of :func:`make_train_step`.
         mesh: a mesh of one axis; by default :func:`data_mesh` of all devices.
         check: prove that all outputs are equal on all devices (``check_vma``).
+        batch_axis: the axis of the batch's rows; 1 for :func:`scan_steps`.
 
     Returns:
         A step of the same signature.
@@ -129,8 +136,8 @@ def shard_map_step(
             f"shard_map_step takes a mesh of one axis, got {mesh.axis_names}; for "
             "others there is jit_step."
         )
-    (axis,) = mesh.axis_names
-    whole, rows = PartitionSpec(), PartitionSpec(axis)
+    axis = DATA_AXIS if DATA_AXIS in mesh.axis_names else str(mesh.axis_names[0])
+    whole, rows = PartitionSpec(), PartitionSpec(*(None,) * batch_axis, axis)
     everywhere = NamedSharding(mesh, whole)
     mapped = jax.shard_map(
         partial(step, axis_name=axis),
@@ -144,7 +151,7 @@ def shard_map_step(
         lambda state: compiled,
         lambda state: place(state, everywhere),
         lambda teacher: bring(teacher, everywhere),
-        partial(_spread, mesh),
+        partial(_spread, mesh, batch_axis),
     )
 
 
@@ -204,7 +211,7 @@ def _check_auto(mesh: Mesh) -> None:
         )
 
 
-def _state_shardings(state: TrainState, mesh: Mesh, rules: ShardingRules) -> TrainState:
+def _state_shardings(state: TrainState, mesh: Mesh, rules: ShardingRules) -> Any:
     """The parameters and states by the rules; what remembers a parameter, like it."""
     ruled = shardings(
         {
@@ -222,7 +229,7 @@ def _state_shardings(state: TrainState, mesh: Mesh, rules: ShardingRules) -> Tra
             trees.flatten(state.params).items(), jax.tree.leaves(params), strict=True
         )
     }
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    everywhere: Any = NamedSharding(mesh, PartitionSpec())
 
     def like_its_parameter(path: str, x: Any) -> NamedSharding:
         parts = path.split("/")
@@ -240,19 +247,21 @@ def _state_shardings(state: TrainState, mesh: Mesh, rules: ShardingRules) -> Tra
     )
 
 
-def _spread(mesh: Mesh, batch: Batch) -> Batch:
+def _spread(mesh: Mesh, batch_axis: int, batch: Batch) -> Batch:
     """Splits the rows of a batch along the first axis of the mesh."""
     axis = mesh.axis_names[0]
-    rows = NamedSharding(mesh, PartitionSpec(axis))
+    rows = NamedSharding(mesh, PartitionSpec(*(None,) * batch_axis, axis))
     processes = jax.process_count()
-    length = len(next(iter(batch.values()))) if batch else 0
     share = max(mesh.shape[axis] // processes, 1)
-    padded = dict(batch) if length and length % share == 0 else pad_batch(batch, share)
+    lengths = {np.shape(x)[batch_axis] for x in batch.values()}
+    if batch_axis == 0 and any(length % share for length in lengths or {0}):
+        batch = pad_batch(batch, share)
+    check_batch(batch)
     if processes == 1:
-        return jax.device_put(padded, rows)
+        return jax.device_put(dict(batch), rows)
     return {
         name: jax.make_array_from_process_local_data(rows, np.asarray(x))
-        for name, x in padded.items()
+        for name, x in batch.items()
     }
 
 
