@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxkd import trees
 from jaxkd._types import Batch, Metrics, Tree
 from jaxkd.models import Variables
 from jaxkd.train._sharding import (
@@ -20,6 +19,7 @@ from jaxkd.train._sharding import (
     pad_batch,
     place,
     shardings,
+    state_shardings,
 )
 from jaxkd.train._state import TrainState, check_batch
 from jaxkd.train._step import TrainStep
@@ -76,7 +76,7 @@ def jit_step(
     def compile_for(state: TrainState) -> tuple[Tree, Callable[..., Any]]:
         structure = jax.tree.structure(state)
         if structure not in compiled:
-            where = _state_shardings(state, mesh, rules)
+            where = state_shardings(state, mesh, rules)
             # Pinned, or XLA may choose others for the state it returns.
             fn = jax.jit(step, donate_argnums=0, out_shardings=(where, everywhere))
             compiled[structure] = where, fn
@@ -136,7 +136,7 @@ def shard_map_step(
             f"shard_map_step takes a mesh of one axis, got {mesh.axis_names}; for "
             "others there is jit_step."
         )
-    axis = DATA_AXIS if DATA_AXIS in mesh.axis_names else str(mesh.axis_names[0])
+    axis = next(iter(mesh.shape))
     whole, rows = PartitionSpec(), PartitionSpec(*(None,) * batch_axis, axis)
     everywhere = NamedSharding(mesh, whole)
     mapped = jax.shard_map(
@@ -211,45 +211,9 @@ def _check_auto(mesh: Mesh) -> None:
         )
 
 
-def _state_shardings(state: TrainState, mesh: Mesh, rules: ShardingRules) -> Any:
-    """The parameters and states by the rules; what remembers a parameter, like it."""
-    ruled = shardings(
-        {
-            **state.params,
-            "model_state": state.model_state,
-            "objective_state": state.objective_state,
-        },
-        mesh,
-        rules,
-    )
-    params = {name: ruled[name] for name in state.params}
-    by_path = {
-        path: (np.shape(x), sharding)
-        for (path, x), sharding in zip(
-            trees.flatten(state.params).items(), jax.tree.leaves(params), strict=True
-        )
-    }
-    everywhere: Any = NamedSharding(mesh, PartitionSpec())
-
-    def like_its_parameter(path: str, x: Any) -> NamedSharding:
-        parts = path.split("/")
-        suffixes = ("/".join(parts[i:]) for i in range(len(parts)))
-        found = next((by_path[s] for s in suffixes if s in by_path), None)
-        return found[1] if found and found[0] == np.shape(x) else everywhere
-
-    return TrainState(
-        step=everywhere,
-        params=params,
-        opt_state=trees.map_with_path(like_its_parameter, state.opt_state),
-        model_state=ruled["model_state"],
-        objective_state=ruled["objective_state"],
-        key=everywhere,
-    )
-
-
 def _spread(mesh: Mesh, batch_axis: int, batch: Batch) -> Batch:
     """Splits the rows of a batch along the first axis of the mesh."""
-    axis = mesh.axis_names[0]
+    axis = next(iter(mesh.shape))
     rows = NamedSharding(mesh, PartitionSpec(*(None,) * batch_axis, axis))
     processes = jax.process_count()
     share = max(mesh.shape[axis] // processes, 1)

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxkd import trees
 from jaxkd._types import Batch, Tree
-from jaxkd.train._state import check_batch, copy
+from jaxkd.train._state import TrainState, check_batch, copy
 
 Device: TypeAlias = Any  # jax.Device
 #: From the path, the shape and the mesh to a partition.
@@ -109,6 +109,70 @@ def shardings(tree: Tree, mesh: Mesh, rules: ShardingRules = ()) -> Tree:
     return trees.map_with_path(sharding, tree)
 
 
+def state_shardings(state: TrainState, mesh: Mesh, rules: ShardingRules = ()) -> Any:
+    """The shardings of a train state under rules, as :func:`jit_step` uses them.
+
+    To restore a checkpoint to where it goes on:
+    ``checkpointer.restore(train.place(state, train.state_shardings(state, mesh)))``.
+
+    Args:
+        state: the state, or its shapes.
+        mesh: where to.
+        rules: see :func:`jit_step`.
+
+    Returns:
+        A :class:`TrainState` of :class:`jax.sharding.NamedSharding`.
+
+    Raises:
+        ValueError: see :func:`shardings`.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from jaxkd import models, objectives, train
+        >>> batch = {"image": jnp.ones((2, 4)), "label": jnp.array([0, 2])}
+        >>> student = models.from_linen(models.MLP(hidden=(8,), classes=3))
+        >>> state = train.init_state(
+        ...     jax.random.key(0),
+        ...     student,
+        ...     None,
+        ...     objectives.hard_label(),
+        ...     optax.sgd(0.1),
+        ...     batch,
+        ... )
+        >>> placed = train.state_shardings(state, train.data_mesh())
+        >>> tuple(placed.params["student"]["head"]["kernel"].spec)
+        ()
+    """
+    ruled = shardings(
+        {
+            **state.params,
+            "model_state": state.model_state,
+            "objective_state": state.objective_state,
+        },
+        mesh,
+        rules,
+    )
+    params = {name: ruled[name] for name in state.params}
+    shapes = {path: np.shape(x) for path, x in trees.flatten(state.params).items()}
+    places = dict(zip(shapes, jax.tree.leaves(params), strict=True))
+    everywhere: Any = NamedSharding(mesh, PartitionSpec())
+
+    def like_its_parameter(path: str, x: Any) -> NamedSharding:
+        parts = path.split("/")
+        suffixes = ("/".join(parts[i:]) for i in range(len(parts)))
+        found = next((s for s in suffixes if shapes.get(s) == np.shape(x)), None)
+        return everywhere if found is None else places[found]
+
+    return TrainState(
+        step=everywhere,
+        params=params,
+        opt_state=trees.map_with_path(like_its_parameter, state.opt_state),
+        model_state=ruled["model_state"],
+        objective_state=ruled["objective_state"],
+        key=everywhere,
+    )
+
+
 def _misfit(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> str | None:
     """Why a partition does not fit a shape; ``None`` if it does."""
     if len(spec) > len(shape):
@@ -154,9 +218,9 @@ def _place_globally(x: Any, sharding: NamedSharding) -> jax.Array:
     if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
         data = _place_globally(jax.random.key_data(x), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
-    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    if isinstance(x, jax.Array) and x.sharding.device_set == sharding.device_set:
         return jax.jit(jnp.copy, out_shardings=sharding)(x)
-    host = np.asarray(x)
+    host = trees.to_numpy(x)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
