@@ -14,6 +14,7 @@ from jaxkd.models._protocol import (
     from_function,
     list_features,
 )
+from jaxkd.models._transformer import Transformer, TransformerBlock
 from jaxkd.models._wrap import bake, cast, remat
 from jaxkd.models._zoo import CNN, MLP, ConvBlock
 
@@ -26,6 +27,8 @@ __all__ = [
     "ConvBlock",
     "Model",
     "Out",
+    "Transformer",
+    "TransformerBlock",
     "Variables",
     "bake",
     "batch_moments",
