@@ -1,5 +1,6 @@
 """Losses: pure functions from arrays to one value per example."""
 
+from jaxkd.losses._batches import similarity_preserving
 from jaxkd.losses._correlations import (
     batch_correlation,
     class_correlation,
@@ -26,6 +27,7 @@ from jaxkd.losses._divergences import (
     reverse_kl,
     symmetric_kl,
 )
+from jaxkd.losses._features import feature_mse, feature_squared_distance
 from jaxkd.losses._labels import (
     cross_entropy,
     hard_target_cross_entropy,
@@ -38,6 +40,7 @@ from jaxkd.losses._logits import (
     soft_cross_entropy,
     soft_target_kl,
 )
+from jaxkd.losses._maps import attention_transfer
 from jaxkd.losses._mixtures import (
     generalized_jsd,
     rescaled_jsd,
@@ -77,6 +80,7 @@ from jaxkd.losses._temperatures import (
 __all__ = [
     "Mean",
     "adaptive_kl",
+    "attention_transfer",
     "batch_correlation",
     "binary_soft_cross_entropy",
     "class_correlation",
@@ -85,6 +89,8 @@ __all__ = [
     "corrected_teacher_logits",
     "cross_entropy",
     "decoupled_kd",
+    "feature_mse",
+    "feature_squared_distance",
     "focal_temperature",
     "forward_kl",
     "generalized_jsd",
@@ -104,6 +110,7 @@ __all__ = [
     "sampled_soft_cross_entropy",
     "self_weighted_cross_entropy",
     "sequence_mean",
+    "similarity_preserving",
     "skewed_forward_kl",
     "skewed_reverse_kl",
     "smoothed_cross_entropy",
