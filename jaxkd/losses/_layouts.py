@@ -133,6 +133,18 @@ def flat_positions(x: Array) -> Array:
     return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
+def channel_rows(x: Array) -> Array:
+    """One vector over the positions for each channel.
+
+    Args:
+        x: shape ``[batch, *positions, channels]``.
+
+    Returns:
+        Shape ``[batch, channels, all_positions]``.
+    """
+    return flat_positions(x).mT
+
+
 def flat_example(x: Array) -> Array:
     """One vector for each example.
 
@@ -156,6 +168,24 @@ def per_channel(values: Array, like: Array) -> Array:
         Shape ``[1, ..., 1, channels]``, of the dtype of the features.
     """
     return values.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+def power_of(magnitude: Array, power: float) -> Array:
+    r"""A power of non-negative numbers, with a gradient at 0.
+
+    Args:
+        magnitude: non-negative.
+        power: at least 1.
+
+    Returns:
+        Same shape.
+
+    Raises:
+        ValueError: if the power is less than 1, where the slope at 0 is infinite.
+    """
+    if not power >= 1:
+        raise ValueError(f"`power` must be at least 1, got {power}.")
+    return magnitude**power
 
 
 def mean_of_example(x: Array) -> PerExample:

@@ -56,11 +56,14 @@ def arguments(row, seed=0, dtype=jnp.float32, scale=1.0):
 
 
 def equal(row, made):
-    """The arguments with the student's features in the place of the teacher's."""
-    made = list(made)
-    for s, t in zip(row.places("student"), row.places("teacher"), strict=True):
-        made[t] = made[s]
-    return made
+    """The arguments with the student's features in the place of the teacher's.
+
+    The n-th of the student's belongs to the n-th of the teacher's; more of the
+    student's, as a predicted variance, stay.
+    """
+    teachers = row.places("teacher")
+    students = row.places("student")[: len(teachers)]
+    return replaced(made, teachers, [made[i] for i in students])
 
 
 def call(row, made, **more):

@@ -144,10 +144,7 @@ def test_is_finite_where_only_the_student_or_only_the_teacher_is_zero(row):
 
 @rows
 def test_is_finite_at_a_perfect_match(row):
-    shapes = [x.shape for x in arguments(row)]
-    pairs = zip(row.places("student"), row.places("teacher"), strict=True)
-    if all(shapes[s] == shapes[t] for s, t in pairs):
-        assert_finite(row, equal(row, arguments(row)))
+    assert_finite(row, equal(row, arguments(row)))
 
 
 @rows
