@@ -126,8 +126,9 @@ def batchnorm_margin(scale: Channels, bias: Channels) -> Channels:
     Examples:
         >>> import jax.numpy as jnp
         >>> from jaxkd import losses
-        >>> print(losses.batchnorm_margin(jnp.ones(2), jnp.array([0.0, 9.0])).round(3))
-        [-0.798 -3.   ]
+        >>> scale, bias = jnp.array([2.0, 0.0]), jnp.array([18.0, -1.0])
+        >>> print(losses.batchnorm_margin(scale, bias))
+        [-6. -1.]
 
     References:
         Heo et al., `A Comprehensive Overhaul of Feature Distillation
@@ -140,5 +141,5 @@ def batchnorm_margin(scale: Channels, bias: Channels) -> Channels:
     log_negative = stats.norm.logcdf(-ratio)
     hazard = jnp.exp(stats.norm.logpdf(ratio) - log_negative)
     common = log_negative > math.log(1e-3)
-    margin = jnp.where(common, bias - deviation * hazard, -3 * deviation)
+    margin = jnp.where(common, bias - deviation * hazard, -3.0 * deviation)
     return jnp.where(deviation > 0, margin, jnp.minimum(bias, 0.0))

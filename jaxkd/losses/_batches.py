@@ -255,8 +255,7 @@ def _unit_trace(gram: Array) -> Array:
 
 def _log_sum_of_powers(x: Array, exponent: float) -> Scalar:
     """Finite also where a power of what is large or small is not, or all is 0."""
-    magnitude = jnp.abs(x)
-    largest = lax.stop_gradient(jnp.max(magnitude))
+    largest = lax.stop_gradient(jnp.max(jnp.abs(x)))
     largest = jnp.where(largest > 0, largest, tiny(x))
-    total = jnp.sum(power_of(magnitude / largest, exponent))
+    total = jnp.sum(power_of(x / largest, exponent))
     return exponent * jnp.log(largest) + jnp.log(jnp.where(total > 0, total, 1.0))

@@ -185,10 +185,10 @@ def singular_vector_relation(
     Examples:
         >>> import jax.numpy as jnp
         >>> from jaxkd import losses
-        >>> plane, line = jnp.eye(2)[None], jnp.array([[[2.0, 0.0], [0.0, 1.0]]])
-        >>> value = losses.singular_vector_relation(line, line, line, line[:, ::-1])
-        >>> print(value)
-        [0.]
+        >>> straight, turned = jnp.array([[[2.0, 0.0]]]), jnp.array([[[4.0, 3.0]]])
+        >>> value = losses.singular_vector_relation(*3 * [straight], turned)
+        >>> print(value.round(4))
+        [0.0109]
 
     References:
         Lee et al., `Self-supervised Knowledge Distillation Using Singular Value

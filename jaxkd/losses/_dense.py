@@ -17,6 +17,7 @@ from jaxkd.losses._layouts import (
     equal_pair,
     feature_pair,
     flat_positions,
+    magnitude,
     mean_of_example,
     per_channel,
     product,
@@ -96,7 +97,7 @@ def pair_wise_similarity(
         >>> import jax.numpy as jnp
         >>> from jaxkd import losses
         >>> student, teacher = jnp.eye(2)[None], jnp.ones((1, 2, 3))
-        >>> print(losses.pair_wise_similarity(student, teacher))
+        >>> print(losses.pair_wise_similarity(student, teacher).round(3))
         [0.5]
 
     References:
@@ -278,5 +279,5 @@ def attention_weighted_distance(
 
 def _pooled(x: Array) -> tuple[Array, Array]:
     """The mean size at each position, and in each channel."""
-    sizes = jnp.abs(flat_positions(x))
+    sizes = magnitude(flat_positions(x))
     return jnp.mean(sizes, axis=2), jnp.mean(sizes, axis=1)

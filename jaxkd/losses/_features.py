@@ -182,7 +182,7 @@ def factor_transfer(
         Transfer <https://arxiv.org/abs/1802.04977>`_, 2018, section 3.
     """
     s, t = equal_pair(student, teacher)
-    gap = jnp.abs(unit(flat_example(s)) - unit(flat_example(t)))
+    gap = unit(flat_example(s)) - unit(flat_example(t))
     return jnp.mean(power_of(gap, power), axis=-1)
 
 

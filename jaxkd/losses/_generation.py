@@ -11,7 +11,7 @@ from jaxkd._types import AnyFeatures, Positions, PRNGKey
 def channel_mask(
     key: PRNGKey, features: AnyFeatures, *, ratio: float = 0.15
 ) -> Bool[Array, "batch ..."]:
-    r"""Which channels to keep, drawn for each example: masked generation of classifiers.
+    r"""Which channels to keep, drawn for each example: MGD of classifiers.
 
     .. math::
         m_{bc} \sim \mathrm{Bernoulli}(1 - \lambda)
@@ -51,7 +51,7 @@ def channel_mask(
 def position_mask(
     key: PRNGKey, features: AnyFeatures, *, ratio: float = 0.65
 ) -> Positions:
-    r"""Which positions to keep, drawn one by one: masked generation of detectors.
+    r"""Which positions to keep, drawn one by one: MGD of detectors.
 
     .. math::
         m_{bp} \sim \mathrm{Bernoulli}(1 - \lambda)
