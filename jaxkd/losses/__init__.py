@@ -33,7 +33,7 @@ from jaxkd.losses._dense import (
     attention_weighted_distance,
     channel_wise_kl,
     pair_wise_similarity,
-    pooled_attention_distance,
+    pooled_feature_distance,
     standardized_feature_mse,
 )
 from jaxkd.losses._distances import (
@@ -160,7 +160,7 @@ __all__ = [
     "normalized_kd",
     "overhaul_distance",
     "pair_wise_similarity",
-    "pooled_attention_distance",
+    "pooled_feature_distance",
     "position_mask",
     "renormalized_top_k_kl",
     "representation_correlation",

@@ -132,7 +132,7 @@ def channel_affinity(student: AnyFeatures, teacher: AnyFeatures) -> PerExample:
 
     References:
         He et al., `Knowledge Adaptation for Efficient Semantic Segmentation
-        <https://arxiv.org/abs/1903.04688>`_, 2019, section 3.3.
+        <https://arxiv.org/abs/1903.04688>`_, 2019, section 3.2.
     """
     s, t = pooled_pair(student, teacher)
     _checks.check_same_axes(s, t, slice(-1, None), "channels")

@@ -17,12 +17,10 @@ from jaxkd.losses._layouts import (
     equal_pair,
     feature_pair,
     flat_positions,
-    magnitude,
     mean_of_example,
     per_channel,
     product,
     resize_like,
-    sum_of_example,
 )
 from jaxkd.losses._logits import soft_target_kl
 
@@ -191,19 +189,20 @@ def _standardized_channels(
     return x / (per_channel(deviation, x) + 1e-6)
 
 
-def pooled_attention_distance(student: AnyFeatures, teacher: AnyFeatures) -> PerExample:
-    r"""How differently two detectors look at positions, and at channels.
+def pooled_feature_distance(student: Features, teacher: Features) -> PerExample:
+    r"""Distance of the means over the channels, and of those over the positions.
 
     .. math::
         \| a^s - a^t \| + \| b^s - b^t \|, \qquad
-        a_p = \frac1C \sum_c |f_{pc}|, \quad b_c = \frac1P \sum_p |f_{pc}|
+        a_p = \frac1C \sum_c f_{pc}, \quad b_c = \frac1P \sum_p f_{pc}
 
-    The first of the losses of feature-based distillation for detectors (FBKD), beside
+    The attention loss of feature-based distillation for detectors (FBKD), beside
     :func:`attention_weighted_distance` and the distance of what a non-local block makes
-    of both. Unlike those of :func:`attention_distance` the maps are not scaled.
+    of both. As in the code the features keep their sign, of which the paper takes the
+    size; unlike in the code there is one norm for each example, not for the batch.
 
     Args:
-        student: shape ``[batch, *positions, channels]``.
+        student: projected features, shape ``[batch, *positions, channels]``.
         teacher: same shape.
 
     Returns:
@@ -216,32 +215,33 @@ def pooled_attention_distance(student: AnyFeatures, teacher: AnyFeatures) -> Per
     Examples:
         >>> import jax.numpy as jnp
         >>> from jaxkd import losses
-        >>> student, teacher = jnp.array([[[3.0], [-4.0]]]), jnp.zeros((1, 2, 1))
-        >>> print(losses.pooled_attention_distance(student, teacher))
+        >>> student, teacher = jnp.array([[[3.0], [4.0]]]), jnp.zeros((1, 2, 1))
+        >>> print(losses.pooled_feature_distance(student, teacher))
         [8.5]
 
     References:
         Zhang and Ma, `Improve Object Detection with Feature-based Knowledge
         Distillation: Towards Accurate and Efficient Detectors
-        <https://openreview.net/forum?id=uKhGRvM8QNH>`_, 2021, section 3.
+        <https://openreview.net/forum?id=uKhGRvM8QNH>`_, 2021, and its code.
     """
-    s, t = equal_pair(student, teacher)
-    gaps = (a - b for a, b in zip(_pooled(s), _pooled(t), strict=True))
-    return sum(norm(gap)[..., 0] for gap in gaps)
+    gap = flat_positions(jnp.subtract(*equal_pair(student, teacher)))
+    return (norm(jnp.mean(gap, axis=2)) + norm(jnp.mean(gap, axis=1)))[..., 0]
 
 
 def attention_weighted_distance(
-    student: Features, teacher: Features, *, temperature: float = 0.1
+    student: Features, teacher: Features, *, temperature: float = 0.5
 ) -> PerExample:
-    r"""Distance of features where both detectors look most.
+    r"""Distance of features, most of all where the two detectors look.
 
     .. math::
-        \sqrt{\textstyle\sum_{pc} m_p \, n_c \, (s_{pc} - t_{pc})^2}, \qquad
-        m = P \, \mathrm{softmax}\Big(\frac{a^s + a^t}{\tau}\Big), \quad
-        n = C \, \mathrm{softmax}\Big(\frac{b^s + b^t}{\tau}\Big)
+        \sqrt{\textstyle\sum_{pc} m_p \, (s_{pc} - t_{pc})^2}, \qquad
+        m = \frac P2 \Big( \mathrm{softmax}\frac{a^s}{\tau}
+            + \mathrm{softmax}\frac{a^t}{\tau} \Big), \quad
+        a_p = \frac1C \sum_c |f_{pc}|
 
-    with the attentions :math:`a, b` of :func:`pooled_attention_distance`. The weights
-    :math:`m, n` are held constant: no gradient goes through them.
+    The weights :math:`m` are held constant: no gradient goes through them. They have
+    the mean 1. The paper weighs the channels likewise, which its code does not; unlike
+    in the code there is one norm for each example, not for the batch.
 
     Args:
         student: shape ``[batch, *positions, channels]``, :math:`s`.
@@ -258,26 +258,19 @@ def attention_weighted_distance(
     Examples:
         >>> import jax.numpy as jnp
         >>> from jaxkd import losses
-        >>> student, teacher = jnp.array([[[3.0], [0.0]]]), jnp.zeros((1, 2, 1))
-        >>> print(losses.attention_weighted_distance(student, teacher).round(3))
-        [4.243]
+        >>> student, teacher = jnp.array([[[0.0], [400.0]]]), jnp.zeros((1, 2, 1))
+        >>> value = losses.attention_weighted_distance(student, teacher)
+        >>> print((value / 400) ** 2)
+        [1.5]
 
     References:
         Zhang and Ma, `Improve Object Detection with Feature-based Knowledge
         Distillation: Towards Accurate and Efficient Detectors
-        <https://openreview.net/forum?id=uKhGRvM8QNH>`_, 2021, section 3.
+        <https://openreview.net/forum?id=uKhGRvM8QNH>`_, 2021, and its code.
     """
-    s, t = equal_pair(student, teacher)
+    s, t = (flat_positions(x) for x in equal_pair(student, teacher))
     _checks.check_positive(temperature=temperature)
-    both = (a + b for a, b in zip(_pooled(s), _pooled(t), strict=True))
-    where, which = (
-        lax.stop_gradient(x.shape[-1] * softmax(x, 1 / temperature)[0]) for x in both
-    )
-    squares = flat_positions((s - t) ** 2) * where[..., None] * which[:, None]
-    return safe_sqrt(sum_of_example(squares))
-
-
-def _pooled(x: Array) -> tuple[Array, Array]:
-    """The mean size at each position, and in each channel."""
-    sizes = magnitude(flat_positions(x))
-    return jnp.mean(sizes, axis=2), jnp.mean(sizes, axis=1)
+    looks = (jnp.mean(jnp.abs(x), axis=2) for x in (s, t))
+    shares = sum(softmax(a, 1.0 / temperature)[0] for a in looks)
+    weights = lax.stop_gradient(s.shape[1] / 2 * shares)
+    return safe_sqrt(jnp.sum(weights * jnp.sum((s - t) ** 2, axis=2), axis=1))

@@ -106,7 +106,11 @@ def attention_distance(
 
 
 def class_attention(
-    student: Features, teacher: Features, *, size: int = 2
+    student: AnyFeatures,
+    teacher: AnyFeatures,
+    *,
+    size: int = 2,
+    normalize: bool = True,
 ) -> PerExample:
     r"""How differently two classifiers look at the positions, class by class.
 
@@ -116,12 +120,14 @@ def class_attention(
 
     The activation map :math:`a_k` of class :math:`k` is the features at each position
     times the classifier's weights for the class, here averaged to few positions
-    :math:`P`. With CAT-KD the student learns from this alone or beside the labels.
+    :math:`P`. The authors' student learns from this alone (CAT); beside the labels
+    (CAT-KD) they leave the maps unnormalized.
 
     Args:
         student: class activation maps, shape ``[batch, *positions, classes]``.
         teacher: as many axes, and the same classes; positions may differ.
         size: how many positions to keep along each axis, if there are more.
+        normalize: whether to divide by the lengths.
 
     Returns:
         One value per example, in at least float32; shape ``[batch]``.
@@ -139,14 +145,15 @@ def class_attention(
 
     References:
         Guo et al., `Class Attention Transfer Based Knowledge Distillation
-        <https://arxiv.org/abs/2304.12777>`_, 2023, section 3.
+        <https://arxiv.org/abs/2304.12777>`_, 2023, section 3, and its code.
     """
     _checks.check_positive(size=size)
     s, t = pooled_pair(student, teacher)
     _checks.check_same_axes(s, t, slice(-1, None), "channels")
     sizes = tuple(min(size, n) for n in s.shape[1:-1])
-    qs, qt = (unit(channel_rows(average_pool(x, sizes))) for x in (s, t))
-    return mean_of_example((qs - qt) ** 2)
+    s, t = (channel_rows(average_pool(x, sizes)) for x in (s, t))
+    s, t = (unit(s), unit(t)) if normalize else (s, t)
+    return mean_of_example((s - t) ** 2)
 
 
 def hierarchical_context(

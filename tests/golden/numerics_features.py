@@ -121,8 +121,8 @@ FEATURES = [
         "OFD",
         {"OFD_featloss": {}},
         f"losses.overhaul_distance(student, teacher, {MARGIN}).mean()",
-        why="A sum over positions and channels, hence the weight of 0.001. The original "
-        "keeps the margins in float32.",
+        why="A sum over positions and channels, hence the weight of 0.001. The "
+        "original keeps the margins in float32.",
     ),
     Row(
         "MMRazor",

@@ -54,6 +54,9 @@ FEATURES = {
     ),
     "channel_wise_kl": ArrayRow(losses.channel_wise_kl, SAME),
     "class_attention": ArrayRow(losses.class_attention, SAME),
+    "class_attention, raw": ArrayRow(
+        losses.class_attention, TOKENS, {"normalize": False}
+    ),
     "class_attention, sizes": ArrayRow(
         losses.class_attention, SIZES, {"size": 3}, zero_at_equality=False
     ),
@@ -86,7 +89,7 @@ FEATURES = {
     "pair_wise_similarity, all positions": ArrayRow(
         losses.pair_wise_similarity, CHANNELS, {"window": 0.0}, zero_at_equality=False
     ),
-    "pooled_attention_distance": ArrayRow(losses.pooled_attention_distance, SAME),
+    "pooled_feature_distance": ArrayRow(losses.pooled_feature_distance, SAME),
     "representation_correlation": ArrayRow(
         losses.representation_correlation, VECTORS, scalar=True, zero_at_equality=False
     ),
