@@ -1,5 +1,22 @@
 """Losses: pure functions from arrays to one value per example."""
 
+from jaxkd.losses._activations import (
+    activation_boundary,
+    batchnorm_margin,
+    overhaul_distance,
+)
+from jaxkd.losses._batches import (
+    log_power_distance,
+    representation_correlation,
+    representation_information,
+    similarity_preserving,
+)
+from jaxkd.losses._channels import (
+    channel_affinity,
+    inter_channel_correlation,
+    neuron_selectivity,
+    singular_vector_relation,
+)
 from jaxkd.losses._correlations import (
     batch_correlation,
     class_correlation,
@@ -11,6 +28,13 @@ from jaxkd.losses._decoupled import (
     normalized_kd,
     soft_label_decoupled_kd,
     zipf_cross_entropy,
+)
+from jaxkd.losses._dense import (
+    attention_weighted_distance,
+    channel_wise_kl,
+    pair_wise_similarity,
+    pooled_feature_distance,
+    standardized_feature_mse,
 )
 from jaxkd.losses._distances import (
     log_probability_euclidean,
@@ -26,6 +50,19 @@ from jaxkd.losses._divergences import (
     reverse_kl,
     symmetric_kl,
 )
+from jaxkd.losses._features import (
+    factor_transfer,
+    feature_mse,
+    feature_squared_distance,
+    uncertainty_weighted_mse,
+    unit_feature_distance,
+    variational_information,
+)
+from jaxkd.losses._generation import (
+    channel_mask,
+    position_mask,
+    token_mask,
+)
 from jaxkd.losses._labels import (
     cross_entropy,
     hard_target_cross_entropy,
@@ -37,6 +74,13 @@ from jaxkd.losses._logits import (
     logit_mse,
     soft_cross_entropy,
     soft_target_kl,
+)
+from jaxkd.losses._maps import (
+    attention_distance,
+    attention_transfer,
+    class_attention,
+    flow_of_solution,
+    hierarchical_context,
 )
 from jaxkd.losses._mixtures import (
     generalized_jsd,
@@ -76,34 +120,59 @@ from jaxkd.losses._temperatures import (
 
 __all__ = [
     "Mean",
+    "activation_boundary",
     "adaptive_kl",
+    "attention_distance",
+    "attention_transfer",
+    "attention_weighted_distance",
     "batch_correlation",
+    "batchnorm_margin",
     "binary_soft_cross_entropy",
+    "channel_affinity",
+    "channel_mask",
+    "channel_wise_kl",
+    "class_attention",
     "class_correlation",
     "common_classes",
     "confidence_temperature",
     "corrected_teacher_logits",
     "cross_entropy",
     "decoupled_kd",
+    "factor_transfer",
+    "feature_mse",
+    "feature_squared_distance",
+    "flow_of_solution",
     "focal_temperature",
     "forward_kl",
     "generalized_jsd",
     "hard_target_cross_entropy",
+    "hierarchical_context",
+    "inter_channel_correlation",
     "inter_class_relation",
     "intra_class_relation",
+    "log_power_distance",
     "log_probability_euclidean",
     "logit_cosine_distance",
     "logit_euclidean",
     "logit_mse",
     "masked_mean",
+    "neuron_selectivity",
     "normalized_kd",
+    "overhaul_distance",
+    "pair_wise_similarity",
+    "pooled_feature_distance",
+    "position_mask",
     "renormalized_top_k_kl",
+    "representation_correlation",
+    "representation_information",
     "rescaled_jsd",
     "reverse_gradient",
     "reverse_kl",
     "sampled_soft_cross_entropy",
     "self_weighted_cross_entropy",
     "sequence_mean",
+    "similarity_preserving",
+    "singular_vector_relation",
     "skewed_forward_kl",
     "skewed_reverse_kl",
     "smoothed_cross_entropy",
@@ -113,14 +182,19 @@ __all__ = [
     "sorted_probability_distance",
     "standardize",
     "standardized",
+    "standardized_feature_mse",
     "symmetric_kl",
     "target_enhanced_cross_entropy",
     "teacher_renormalized_top_k_kl",
+    "token_mask",
     "top_k_buckets",
     "top_k_disagreement",
     "top_k_kl",
     "total_variation",
     "transformed_teacher_kl",
+    "uncertainty_weighted_mse",
+    "unit_feature_distance",
+    "variational_information",
     "virtual_teacher_kl",
     "weighted_mean",
     "weighted_soft_cross_entropy",

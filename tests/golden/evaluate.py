@@ -8,13 +8,15 @@ import re
 
 import jax
 import numpy as np
+from evaluate_features import MORE_FEATURES, channels_last, turned
 from jax import numpy as jnp
 
 from jaxkd import losses
 
 HERE = pathlib.Path(__file__).parent
 DIRECTORY = pathlib.Path(os.environ.get("JAXKD_GOLDEN_DIR", HERE))
-DIFFERENTIATED = ("student", "student_0", "student_1", "student_weight", "global_T")
+STUDENTS = ("student", "student_0", "student_1", "student_2", "student_weight")
+DIFFERENTIATED = (*STUDENTS, "global_T", "log_scale")
 
 
 @functools.cache
@@ -28,7 +30,7 @@ def load(directory, file):
             if name == "meta":
                 value = json.loads(str(value))
             cases.setdefault(case, {})[name] = value
-    return cases
+    return {name: channels_last(case) for name, case in cases.items()}
 
 
 def float_like(x, dtype):
@@ -54,6 +56,7 @@ def inputs(case, dtype):
 def derived(names, params, call):
     """What the expressions use besides the arrays of the case."""
     names = {**names, **params, "losses": losses, "jax": jax, "jnp": jnp}
+    names["turned"] = turned
     if "student" not in names:
         return names
     if "student_weight" in names:
@@ -138,6 +141,7 @@ MORE = (
     (lambda _, call: re.search(r"\b(at|buckets|mixture)\b", call), by_label),
     (lambda names, _: "fea_mid" in names, uskd),
     (lambda _, call: re.search(r"\b(focal|confidence)\b", call), temperatures),
+    *MORE_FEATURES,
 )
 
 

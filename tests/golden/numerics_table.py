@@ -4,16 +4,19 @@ Every row is a jaxkd expression which a test evaluates and compares with the val
 the original, loss and gradient; `docs/numerics.md` prints the same rows.
 """
 
-from numerics_defects import DEFECTS
+from numerics_defects import DEFECTS as LOGIT_DEFECTS
 from numerics_elsewhere import NOT_HERE_LLM, NOT_HERE_METHODS
+from numerics_features import FEATURE_DEFECTS, FEATURES
 from numerics_frameworks import FRAMEWORKS
 from numerics_methods import METHODS
 from numerics_research import RESEARCH
 from numerics_trl import TRL
 
 FILES = {
-    "methods": (METHODS, NOT_HERE_METHODS),
+    "methods": ([*METHODS, *FEATURES], NOT_HERE_METHODS),
     "llm": ([*TRL, *RESEARCH, *FRAMEWORKS], NOT_HERE_LLM),
 }
+
+DEFECTS = [*LOGIT_DEFECTS, *FEATURE_DEFECTS]
 
 __all__ = ["DEFECTS", "FILES"]

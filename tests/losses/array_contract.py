@@ -1,0 +1,17 @@
+"""One table of the losses on features: rows of several files, a name each.
+
+A row is named by its function, and after a comma by what is special about the row.
+"""
+
+from rows_features import FEATURE_HELPERS, FEATURES
+
+ARRAY_ROWS = {**FEATURES}
+HELPERS = FEATURE_HELPERS
+
+
+def public_names(rows):
+    return {name.partition(",")[0] for name in rows}
+
+
+#: All that `jaxkd.losses` exports for features.
+ARRAY_NAMES = public_names(ARRAY_ROWS) | HELPERS
