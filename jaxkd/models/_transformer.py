@@ -9,7 +9,7 @@ from jaxkd._types import Logits
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and a feed-forward layer, each after LayerNorm and with a residual.
+    """Self-attention and a feed-forward layer, each after LayerNorm, with residuals.
 
     Features: ``attention/query``, ``attention/key``, ``attention/value`` (shape
     ``[batch, length, heads, width / heads]``), ``attention/attention_weights`` (shape

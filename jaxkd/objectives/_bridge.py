@@ -1,8 +1,8 @@
 """From a loss to an objective, in one line."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jax import numpy as jnp
 from jaxtyping import Array
@@ -10,13 +10,18 @@ from jaxtyping import Array
 from jaxkd import _checks
 from jaxkd._types import Params, Tree
 from jaxkd.losses import Mean
-from jaxkd.objectives._base import Objective, Term, Terms, View, at_step, shown
+from jaxkd.objectives._base import Objective, Term, Terms, View, at_step
 from jaxkd.objectives._modules import Adapter, Projectors, trained_objective
+from jaxkd.objectives._names import (
+    Loss,
+    Names,
+    check_hyperparameters,
+    describe,
+    name_of,
+    paired,
+    positional,
+)
 from jaxkd.objectives._reduce import counted, mean_over_batch, teacher_of
-
-Loss: TypeAlias = Callable[..., Array]
-# The name of one feature, or of several.
-Names: TypeAlias = str | Sequence[str]
 
 
 def on_logits(
@@ -111,9 +116,10 @@ def on_features(
 ) -> Objective:
     """Any loss on features as an objective.
 
-    Its first two arguments are the features of student and teacher; any other
-    positional one is read from the entry of the batch of its name. With several
-    features on each side, the loss is taken of each pair, and all are added.
+    Its first arguments are the features of student and teacher; any other positional
+    one is read from the entry of the batch of its name. With several features on each
+    side, the loss is taken of each pair, and all are added. A loss of two following
+    layers, such as :func:`losses.flow_of_solution`, is taken of all that follow.
 
     Args:
         loss: a loss of :mod:`jaxkd.losses`, or one of your own in the same form.
@@ -182,13 +188,12 @@ def feature_objective(
         An :class:`Objective`.
     """
     check_hyperparameters(loss, hyperparameters)
-    ours, theirs = names_of(student), names_of(teacher)
-    if len(ours) != len(theirs):
-        raise ValueError(
-            f"{name}: {len(ours)} features of the student {ours} cannot be paired with "
-            f"{len(theirs)} of the teacher {theirs}."
-        )
-    more = positional(loss)[2:]
+    ours, theirs = paired(name, student, teacher)
+    arguments = positional(loss)
+    more = [a for a in arguments if not a.startswith(("student", "teacher"))]
+    span = len([a for a in arguments if a.startswith("student")])
+    if len(ours) < span:
+        raise ValueError(f"{name} takes {span} or more features, got {ours}.")
 
     def module(view: View) -> Projectors:
         features = teacher_of(view, name).features
@@ -203,11 +208,13 @@ def feature_objective(
         features = teacher_of(view, name).features
         others = [_checks.get(view.batch, key, name) for key in more]
         found = {}
-        for s, t in zip(ours, theirs, strict=True):
-            arrays = [projected[s], features[t], *others]
-            counts = arrays[0].shape[:1]
+        for i in range(len(ours) - span + 1):
+            s = [projected[s] for s in ours[i : i + span]]
+            t = [features[t] for t in theirs[i : i + span]]
+            arrays, counts = [*s, *t, *others], s[0].shape[:1]
             mean = mean_of(loss, name, arrays, view, counts, where, **hyperparameters)
-            found[name if len(ours) == 1 else s] = Term(mean, jnp.float32(1.0))
+            key = name if len(ours) == span else ours[i]
+            found[key] = Term(mean, jnp.float32(1.0))
         return found
 
     return trained_objective(
@@ -261,90 +268,6 @@ def mean_of(
     if values.ndim == 0:
         return Mean(values, jnp.ones((), values.dtype))
     return mean_over_batch(view.batch, values, where, name)
-
-
-def name_of(loss: Loss) -> str:
-    """How a loss is called.
-
-    Args:
-        loss: a function, or a :func:`functools.partial` of one.
-
-    Returns:
-        Its name.
-    """
-    inner = getattr(loss, "func", loss)
-    return getattr(inner, "__name__", type(inner).__name__).strip("<>")
-
-
-def names_of(features: Names) -> tuple[str, ...]:
-    """One name or several, as a tuple.
-
-    Args:
-        features: a name, or a sequence of them.
-
-    Returns:
-        The names.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    names = (features,) if isinstance(features, str) else tuple(features)
-    if not names:
-        raise ValueError("at least one feature must be named, got none.")
-    return names
-
-
-def positional(loss: Loss) -> list[str]:
-    """The names of a loss's positional arguments.
-
-    Args:
-        loss: a function.
-
-    Returns:
-        Their names in order.
-    """
-    parameters = inspect.signature(loss).parameters.values()
-    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-
-
-def check_hyperparameters(loss: Loss, hyperparameters: Mapping[str, Any]) -> None:
-    """Raises if a loss has no hyperparameter of some name.
-
-    Args:
-        loss: a function.
-        hyperparameters: by name.
-
-    Raises:
-        TypeError: naming those there are.
-    """
-    given = {"where", "axis_name"}  # these the objective gives
-    parameters = inspect.signature(loss).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - given
-    for name in hyperparameters:
-        if name not in known:
-            raise TypeError(
-                f"{name_of(loss)} has no hyperparameter {name!r}; "
-                f"{_checks.nearest(name, known)}"
-            )
-
-
-def describe(kind: str, *words: str, **options: Any) -> str:
-    """How an objective prints: as the call that made it.
-
-    Args:
-        kind: the function.
-        *words: what comes first.
-        **options: arguments by name; those that are ``None`` are left out.
-
-    Returns:
-        ``"kind(word, name=value)"``.
-    """
-    given = [
-        f"{key}={shown(value)}" for key, value in options.items() if value is not None
-    ]
-    return f"{kind}({', '.join([*words, *given])})"
 
 
 def _nothing(key: Any, view: View) -> tuple[Params, Tree]:

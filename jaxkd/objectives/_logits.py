@@ -2,7 +2,8 @@
 
 from jaxkd import _checks, losses
 from jaxkd.objectives._base import Objective
-from jaxkd.objectives._bridge import describe, logit_objective
+from jaxkd.objectives._bridge import logit_objective
+from jaxkd.objectives._names import describe
 
 
 def soft_target(*, temperature: float, where: str | None = None) -> Objective:

@@ -14,7 +14,7 @@ from jaxkd import _checks, losses
 from jaxkd._types import Params, PRNGKey, Tree
 from jaxkd.models import Out, Variables
 from jaxkd.objectives._base import Objective, Term, Terms, View
-from jaxkd.objectives._bridge import describe
+from jaxkd.objectives._names import describe
 from jaxkd.objectives._reduce import mean_over_batch
 
 
