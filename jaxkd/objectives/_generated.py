@@ -12,10 +12,10 @@ from jaxtyping import Array
 from jaxkd import _checks, losses
 from jaxkd.models import BatchNorm
 from jaxkd.objectives._base import Objective, Term, Terms, View
-from jaxkd.objectives._names import Names, describe, paired
 from jaxkd.objectives._modules import Shape, match_positions, trained_objective
-from jaxkd.objectives._stages import by_stage
+from jaxkd.objectives._names import Names, describe, paired
 from jaxkd.objectives._reduce import mean_over_batch, teacher_of
+from jaxkd.objectives._stages import by_stage
 
 
 class Review(nn.Module):

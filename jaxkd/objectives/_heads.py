@@ -12,7 +12,6 @@ from jaxkd import _checks, losses
 from jaxkd._types import Batch, Params, PRNGKey, Tree
 from jaxkd.models import BatchNorm, Model, Out, Variables
 from jaxkd.objectives._base import Objective, Term, Terms, View
-from jaxkd.objectives._names import Names, describe, names_of
 from jaxkd.objectives._modules import (
     Projectors,
     Shape,
@@ -20,6 +19,7 @@ from jaxkd.objectives._modules import (
     match_positions,
     trained_objective,
 )
+from jaxkd.objectives._names import Names, describe, names_of
 from jaxkd.objectives._reduce import mean_over_batch, teacher_of
 
 # From the teacher's variables and its last feature to its logits.

@@ -10,10 +10,10 @@ from jaxtyping import Array
 from jaxkd import _checks, losses
 from jaxkd._types import Params
 from jaxkd.objectives._base import Objective, Term, Terms, View
-from jaxkd.objectives._names import Names, describe
 from jaxkd.objectives._modules import Shape, match_positions, trained_objective
-from jaxkd.objectives._stages import by_stage
+from jaxkd.objectives._names import Names, describe
 from jaxkd.objectives._reduce import mean_over_batch, teacher_of
+from jaxkd.objectives._stages import by_stage
 
 
 class Factors(nn.Module):

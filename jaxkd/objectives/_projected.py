@@ -23,6 +23,7 @@ from jaxkd.objectives._names import Names, describe
 from jaxkd.objectives._reduce import teacher_of
 from jaxkd.objectives._stages import by_stage
 
+
 def hint(
     *,
     student: Names,
