@@ -145,6 +145,8 @@ class TrainBatches:
             return _take(self._arrays, index[self._own])
         key = jax.random.fold_in(jax.random.key(self._seed), position)
         whole = self._transform(key, _take(self._arrays, index))
+        if self._own == slice(0, self._batch_size):
+            return whole
         return {name: x[self._own] for name, x in whole.items()}
 
     def _permutation(self, epoch: int) -> np.ndarray:

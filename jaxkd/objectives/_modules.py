@@ -140,7 +140,7 @@ class Projectors(nn.Module):
         for name, x in features.items():
             adapter = self.adapters.get(name)
             if adapter is not None:
-                named = adapter.clone(name=name.replace("/", "_"))
+                named = adapter.clone(parent=self, name=name.replace("/", "_"))
                 x = named(x, where=where, axis_name=axis_name)
             found[name] = x
         return found

@@ -30,8 +30,10 @@ class Factors(nn.Module):
         """Returns the factors, with the positions of the feature."""
         window = (3,) * (x.ndim - 2)
         for i, width in enumerate((x.shape[-1], self.channels, self.channels)):
-            layer = nn.Conv(width, window) if window else nn.Dense(width)
-            x = nn.leaky_relu(layer.clone(name=f"layer{i + 1}")(x), 0.1)
+            name = f"layer{i + 1}"
+            dense = nn.Dense(width, name=name) if not window else None
+            layer = dense or nn.Conv(width, window, name=name)
+            x = nn.leaky_relu(layer(x), 0.1)
         return x
 
 

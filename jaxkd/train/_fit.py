@@ -99,9 +99,27 @@ def fit(
         >>> bool(metrics["loss"] < 0.2)
         True
     """
-    done, batches = int(state.step), iter(batches)
     _check_hooks(hooks)
     unchecked: collections.deque[tuple[int, Metrics]] = collections.deque()
+    for number, batch in _numbered(batches, int(state.step), steps):
+        state, metrics = step(state, teacher, batch)
+        unchecked.append((number, metrics))
+        last = number == steps or stop(number)
+        due = [h for h in hooks if last or number % h.every == 0]
+        _settle(unchecked, 0 if due or last else max_in_flight)
+        _call(due, state, metrics)
+        if not last and stop(number):  # a hook found that it gets no better
+            last = True
+            _call([h for h in hooks if h not in due], state, metrics)
+        yield state, metrics
+        if last:
+            return
+
+
+def _numbered(
+    batches: Iterator[Batch], done: int, steps: int
+) -> Iterator[tuple[int, Batch]]:
+    batches = iter(batches)
     for number in range(done + 1, steps + 1):
         batch = next(batches, None)
         if batch is None:
@@ -109,17 +127,18 @@ def fit(
                 f"the batches ended after {number - 1 - done} updates; {steps - done} "
                 "were asked for."
             )
-        state, metrics = step(state, teacher, batch)
-        unchecked.append((number, metrics))
-        last = number == steps or stop(number)
-        due = [h for h in hooks if last or number % h.every == 0]
-        while len(unchecked) > (0 if due or last else max_in_flight):
-            _check_finite(*unchecked.popleft())
-        for hook in due:
-            hook.call(state, metrics)
-        yield state, metrics
-        if last or stop(number):  # a hook may have found that it gets no better
-            return
+        yield number, batch
+
+
+def _settle(unchecked: collections.deque[tuple[int, Metrics]], allowed: int) -> None:
+    """Waits until no more than so many updates are unfinished, and looks at them."""
+    while len(unchecked) > allowed:
+        _check_finite(*unchecked.popleft())
+
+
+def _call(hooks: Sequence[Hook], state: TrainState, metrics: Metrics) -> None:
+    for hook in hooks:
+        hook.call(state, metrics)
 
 
 def _check_hooks(hooks: Sequence[Hook]) -> None:
