@@ -9,7 +9,6 @@ from jax import numpy as jnp
 
 from jaxkd import losses
 
-
 FEATURES = jnp.zeros((64, 8, 8, 32))
 
 
