@@ -167,6 +167,7 @@ def representation_correlation(
         Miles et al., `Information Theoretic Representation Distillation
         <https://arxiv.org/abs/2112.00459>`_, 2022, section 3, and its code.
     """
+    equal_pair(student, teacher)
     s, t, counts = _vectors(student, teacher, where, axis_name)
     number = count_of(counts, s)
     s, t = (_centred(x, counts, number) for x in (s, t))
@@ -179,8 +180,8 @@ def representation_correlation(
 
 
 def representation_information(
-    student: Features,
-    teacher: Features,
+    student: AnyFeatures,
+    teacher: AnyFeatures,
     *,
     where: Examples | None = None,
     axis_name: str | None = None,
@@ -198,7 +199,7 @@ def representation_information(
 
     Args:
         student: shape ``[batch, channels]``.
-        teacher: same shape.
+        teacher: shape ``[batch, other_channels]``.
         where: which examples count, shape ``[batch]``; all if ``None``.
         axis_name: the mapped axis of ``pmap`` or ``shard_map``.
 
@@ -226,7 +227,10 @@ def representation_information(
 
 
 def _vectors(
-    student: Features, teacher: Features, where: Examples | None, axis_name: str | None
+    student: AnyFeatures,
+    teacher: AnyFeatures,
+    where: Examples | None,
+    axis_name: str | None,
 ) -> tuple[Array, Array, Array]:
     """Both sides of all devices, and a column of which examples count."""
     s, t = feature_pair(student, teacher)

@@ -188,7 +188,7 @@ def singular_vector_relation(
         >>> straight, turned = jnp.array([[[2.0, 0.0]]]), jnp.array([[[4.0, 3.0]]])
         >>> value = losses.singular_vector_relation(*3 * [straight], turned)
         >>> print(value.round(4))
-        [0.0109]
+        [0.0132]
 
     References:
         Lee et al., `Self-supervised Knowledge Distillation Using Singular Value

@@ -8,7 +8,16 @@ import jax
 import numpy as np
 import pytest
 from array_contract import ARRAY_ROWS
-from array_row import BATCH, arguments, by_example, call, equal, gradient, replaced
+from array_row import (
+    BATCH,
+    arguments,
+    by_example,
+    call,
+    equal,
+    gradient,
+    replaced,
+    value_and_slopes,
+)
 from jax import numpy as jnp
 from jax.sharding import PartitionSpec
 from jax.test_util import check_grads
@@ -29,8 +38,8 @@ one_by_one = rows_where(lambda row: not row.scalar)
 coupling = rows_where(lambda row: row.scalar)
 
 
-def assert_finite(row, made, **more):
-    value, slopes = call(row, made, **more), gradient(row, made, **more)
+def assert_finite(row, made):
+    value, slopes = value_and_slopes(row, made)
     assert jnp.all(jnp.isfinite(value))
     assert all(jnp.all(jnp.isfinite(slope)) for slope in slopes)
 
@@ -88,16 +97,19 @@ def test_follows_a_permutation_of_the_batch(row):
 
 @rows_where(lambda row: row.zero_at_equality)
 def test_is_zero_when_student_equals_teacher(row):
+    # Eagerly: compiled, both sides may be rounded in two ways, and where a loss has a
+    # kink the gradient of the least gap is as large as any.
     made = equal(row, arguments(row))
+    slopes = gradient(row, made)
     assert_close(call(row, made), 0.0, atol=row.atol)
-    assert_close(gradient(row, made), [0.0] * len(row.places("student")), atol=row.atol)
+    assert_close(slopes, [0.0] * len(slopes), atol=row.atol)
 
 
 @rows
 def test_is_not_zero_elsewhere(row):
-    made = arguments(row)
-    assert jnp.all(call(row, made) != 0)
-    assert all(jnp.any(slope != 0) for slope in gradient(row, made))
+    value, slopes = value_and_slopes(row, arguments(row))
+    assert jnp.all(value != 0)
+    assert all(jnp.any(slope != 0) for slope in slopes)
 
 
 @rows_where(lambda row: not row.held)
@@ -109,15 +121,17 @@ def test_gradient_equals_finite_differences(row):
             call(row, replaced(made, places, map(jnp.asarray, students)))
         )
         students = tuple(made[i] for i in places)
-        check_grads(loss, students, order=1, modes=["fwd", "rev"], rtol=1e-6, eps=1e-5)
+        check_grads(
+            jax.jit(loss), students, order=1, modes=["fwd", "rev"], rtol=1e-6, eps=1e-5
+        )
 
 
 @rows
 def test_double_precision_in_gives_double_precision_out(row):
     with jax.enable_x64(True):
-        made = arguments(row, dtype=jnp.float64)
-        assert call(row, made).dtype == jnp.float64
-        assert all(slope.dtype == jnp.float64 for slope in gradient(row, made))
+        value, slopes = value_and_slopes(row, arguments(row, dtype=jnp.float64))
+        assert value.dtype == jnp.float64
+        assert all(slope.dtype == jnp.float64 for slope in slopes)
 
 
 @rows
@@ -235,7 +249,7 @@ def test_over_vmapped_devices_it_is_that_of_the_global_batch(row):
         return values.mean(), values
 
     students = [made[i] for i in places]
-    slopes, values = jax.grad(devices_mean, has_aux=True)(students)
+    slopes, values = jax.jit(jax.grad(devices_mean, has_aux=True))(students)
     assert_close(values, jnp.full(DEVICES, call(row, made, where=where)))
     assert_close(slopes, gradient(row, made, where=where))
 

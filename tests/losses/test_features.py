@@ -311,7 +311,7 @@ def test_hides_as_many_tokens_of_each_example():
 def test_a_ratio_is_a_part():
     for fn in (losses.channel_mask, losses.position_mask, losses.token_mask):
         with pytest.raises(ValueError, match="`ratio` must be in"):
-            fn(jax.random.key(0), FEATURES, ratio=15)
+            fn(jax.random.key(0), FEATURES, ratio=15.0)
 
 
 def test_a_power_below_one_is_refused():
