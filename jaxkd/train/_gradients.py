@@ -10,6 +10,7 @@ from jaxkd._types import Batch, Metrics, Params, PRNGKey, Scalar, Tree
 from jaxkd.losses import Mean
 from jaxkd.models import Model, Out, Variables
 from jaxkd.objectives import Objective, Terms, View
+from jaxkd.train._state import check_batch
 
 
 class Carried(NamedTuple):
@@ -189,13 +190,13 @@ def _split(batch: Batch, number: int) -> Batch:
 
     Rows are dealt like cards, so that a batch split over devices stays where it is.
     """
-    length = len(next(iter(batch.values())))
+    length = check_batch(batch)
     missing = -length % number
     if missing:
         rows = jnp.arange(length + missing)
-        mask = jnp.asarray(batch.get("mask", jnp.ones(length, bool)), bool)
+        batch = {"mask": jnp.ones(length, bool), **batch}
         batch = {name: jnp.asarray(x)[rows % length] for name, x in batch.items()}
-        batch["mask"] = mask[rows % length] & (rows < length)
+        batch["mask"] = batch["mask"].astype(bool).at[length:].set(False)
 
     def deal(x: Any) -> jax.Array:
         x = jnp.asarray(x)

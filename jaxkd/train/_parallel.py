@@ -217,10 +217,15 @@ def _spread(mesh: Mesh, batch_axis: int, batch: Batch) -> Batch:
     rows = NamedSharding(mesh, PartitionSpec(*(None,) * batch_axis, axis))
     processes = jax.process_count()
     share = max(mesh.shape[axis] // processes, 1)
-    lengths = {np.shape(x)[batch_axis] for x in batch.values()}
-    if batch_axis == 0 and any(length % share for length in lengths or {0}):
+    length = check_batch(batch, batch_axis)
+    if length % share:
+        if batch_axis:
+            raise ValueError(
+                f"{length} examples in each of the stacked batches do not divide by "
+                f"{share} devices: pad them before stacking, train.pad_batch(batch, "
+                f"{share})."
+            )
         batch = pad_batch(batch, share)
-    check_batch(batch)
     if processes == 1:
         return jax.device_put(dict(batch), rows)
     return {

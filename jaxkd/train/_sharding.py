@@ -230,13 +230,14 @@ def pad_batch(batch: Batch, multiple: int) -> dict[str, np.ndarray]:
     Losses and BatchNorm count only what the mask counts, so padding changes nothing.
 
     Args:
-        batch: a dict of arrays with one leading axis.
+        batch: a dict of arrays with one leading axis, typed keys among them.
         multiple: the length of the result is a multiple of this.
 
     Returns:
         The batch with an entry ``mask``, false for padding.
 
     Raises:
+        TypeError: if an entry is no array.
         ValueError: if the batch is empty or its arrays differ in length.
 
     Examples:
@@ -252,6 +253,12 @@ def pad_batch(batch: Batch, multiple: int) -> dict[str, np.ndarray]:
     if not missing:
         return dict(batch)
     rows = np.arange(length + missing)
-    padded = {name: np.asarray(x)[rows % length] for name, x in batch.items()}
-    padded["mask"] = padded["mask"] & (rows < length)
-    return padded
+    padded = {name: _take(x, rows % length) for name, x in batch.items()}
+    mask = padded["mask"].astype(bool)
+    mask[length:] = False
+    return {**padded, "mask": mask}
+
+
+def _take(x: Any, rows: np.ndarray) -> Any:
+    key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)  # NumPy has no such arrays
+    return x[rows] if key else np.asarray(x)[rows]
