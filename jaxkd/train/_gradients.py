@@ -265,14 +265,14 @@ def varying(tree: Tree, axis_name: str | None) -> Tree:
     # marked as varying they are this device's own, as under pmap, and summed once.
     if axis_name is None:
         return tree
-    return jax.tree.map(
-        lambda x: (
-            x
-            if axis_name in getattr(jax.typeof(x), "vma", ())
-            else lax.pcast(x, axis_name, to="varying")
-        ),
-        tree,
-    )
+
+    def one(x: Any) -> Any:
+        kind: Any = jax.typeof(x)
+        if axis_name in kind.mat.varying:
+            return x
+        return lax.pcast(x, axis_name, to="varying")
+
+    return jax.tree.map(one, tree)
 
 
 def agree(state: Tree, axis_name: str) -> Tree:
@@ -287,6 +287,9 @@ def agree(state: Tree, axis_name: str) -> Tree:
     """
 
     def one(x: jax.Array) -> jax.Array:
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            data = lax.pmax(jax.random.key_data(x), axis_name)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
         floating = jnp.issubdtype(x.dtype, jnp.floating)
         return lax.pmean(x, axis_name) if floating else lax.pmax(x, axis_name)
 
