@@ -97,6 +97,30 @@ def skip_nonfinite(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def guard_of(opt_state: Tree) -> GuardState | None:
+    """The guard around an optimizer.
+
+    Args:
+        opt_state: the state of the whole optimizer.
+
+    Returns:
+        Its state if that is of :func:`skip_nonfinite`.
+
+    Raises:
+        ValueError: if the guard is inside, where the step does not see it.
+    """
+    if isinstance(opt_state, GuardState):
+        return opt_state
+    is_guard = lambda x: isinstance(x, GuardState)
+    # A scale that the step did not multiply the loss by would shrink every gradient.
+    if any(map(is_guard, jax.tree.leaves(opt_state, is_leaf=is_guard))):
+        raise ValueError(
+            "skip_nonfinite is inside another transformation; it goes around all of "
+            "the optimizer: skip_nonfinite(optax.chain(...))."
+        )
+    return None
+
+
 def all_finite(tree: Tree) -> Bool[Array, ""]:
     """Whether all numbers of a tree are finite.
 

@@ -19,7 +19,7 @@ from jaxkd.train._gradients import (
     make_gradients,
     varying,
 )
-from jaxkd.train._guard import GuardState, choose
+from jaxkd.train._guard import choose, guard_of
 from jaxkd.train._state import TrainState
 
 
@@ -113,9 +113,7 @@ def make_train_step(
         *,
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
-        guard: Any = (
-            state.opt_state if isinstance(state.opt_state, GuardState) else None
-        )
+        guard = guard_of(state.opt_state)
         scale = jnp.float32(1.0) if guard is None else guard.scale
         params = varying(state.params, axis_name)
         carried = Carried(state.model_state, state.objective_state)

@@ -137,3 +137,11 @@ def test_optimizers_around_optimizers(setup, tx):
     for name, wrap in MODES.items():
         got = run(wrap(case.step()))
         chex.assert_trees_all_close(got, expected, atol=1e-6, custom_message=name)
+
+
+def test_a_guard_inside_another_transformation(setup):
+    guard = train.skip_nonfinite(optax.sgd(0.1), loss_scale=2.0**10)
+    for tx in (optax.chain(optax.clip(1.0), guard), optax.MultiSteps(guard, 2)):
+        case = setup(tx=tx)
+        with pytest.raises(ValueError, match="goes around all of the optimizer"):
+            case.step()(case.state(), case.variables, case.batch)
