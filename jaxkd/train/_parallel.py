@@ -267,6 +267,7 @@ def _bring(
 
 def _same_arrays(a: Tree, b: Tree) -> bool:
     """Whether two trees hold the very same arrays."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        return False
     ours, theirs = jax.tree.leaves(a), jax.tree.leaves(b)
-    same = len(ours) == len(theirs)
-    return same and all(x is y for x, y in zip(ours, theirs, strict=True))
+    return all(x is y for x, y in zip(ours, theirs, strict=True))

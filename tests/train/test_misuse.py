@@ -139,6 +139,15 @@ def test_optimizers_around_optimizers(setup, tx):
         chex.assert_trees_all_close(got, expected, atol=1e-6, custom_message=name)
 
 
+@modes
+def test_a_teacher_without_variables(setup, wrap):
+    case = setup()
+    expected, _ = jax.jit(case.step())(case.state(), case.variables, case.batch)
+    case.teacher = models.bake(case.teacher, case.variables)
+    got, _ = wrap(case.step())(case.state(), models.Variables({}), case.batch)
+    chex.assert_trees_all_close(got.params, expected.params, atol=1e-6)
+
+
 def test_a_guard_inside_another_transformation(setup):
     guard = train.skip_nonfinite(optax.sgd(0.1), loss_scale=2.0**10)
     for tx in (optax.chain(optax.clip(1.0), guard), optax.MultiSteps(guard, 2)):
