@@ -272,9 +272,7 @@ def test_mistakes_are_told_at_the_start():
         "`student` has shape",
         objectives.on_features(losses.feature_mse, student="block1", teacher="block2"),
     )
-    with pytest.raises(
-        ValueError, match=r"2 features .* 1 of the teacher"
-    ):
+    with pytest.raises(ValueError, match=r"2 features .* 1 of the teacher"):
         hint(student=STAGES, teacher="block1")
     with pytest.raises(TypeError, match="no hyperparameter 'temprature'; did you mean"):
         objectives.on_logits(losses.soft_target_kl, temprature=1.0)
