@@ -224,18 +224,13 @@ def calibrate_memory(
         <https://arxiv.org/abs/1910.10699>`_, 2020, in its code.
     """
     scores = _scores(student, teacher, index, negatives, memory, temperature)
-    normalizers = []
-    for score in scores:
-        score, counts = counted_rows(score, where, axis_name)
-        counts = jnp.broadcast_to(counts[:, None], score.shape)
-        mean = _log_mean_exp(jnp.where(counts, score, -jnp.inf), counts)
-        normalizers.append(mean + math.log(len(memory.student)))
-    dtype, found = memory.log_normalizers.dtype, counts.any()
-    fixed = lax.stop_gradient(jnp.stack(normalizers)).astype(dtype)
-    keep = memory.calibrated | ~found
+    normalizers = [_log_mean_exp(x, where, axis_name) for x in scores]
+    fixed = lax.stop_gradient(jnp.stack(normalizers)) + math.log(len(memory.student))
+    fixed = fixed.astype(memory.log_normalizers.dtype)
+    keep = memory.calibrated | ~jnp.all(jnp.isfinite(fixed))
     return memory._replace(
         log_normalizers=jnp.where(keep, memory.log_normalizers, fixed),
-        calibrated=memory.calibrated | found,
+        calibrated=memory.calibrated | ~keep,
     )
 
 
@@ -333,6 +328,8 @@ def _scores(
     return score(student, memory.teacher), score(teacher, memory.student)
 
 
-def _log_mean_exp(x: Array, counts: Array) -> Scalar:
-    number = jnp.maximum(jnp.sum(counts, dtype=x.dtype), 1.0)
-    return jax.nn.logsumexp(x) - jnp.log(number)
+def _log_mean_exp(x: Array, where: Examples | None, axis_name: str | None) -> Scalar:
+    """Over all devices; minus infinity if nothing counts."""
+    x, counts = counted_rows(x, where, axis_name)
+    number = jnp.maximum(jnp.sum(counts, dtype=x.dtype) * x.shape[1], 1.0)
+    return jax.nn.logsumexp(jnp.where(counts[:, None], x, -jnp.inf)) - jnp.log(number)
