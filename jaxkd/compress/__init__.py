@@ -27,6 +27,7 @@ from jaxkd.compress._structure.removal import take_units, take_units_along, zero
 from jaxkd.compress._structure.shrink import Scores, ShrinkReport, shrink
 from jaxkd.compress._structure.targets import (
     Target,
+    Units,
     Widths,
     bytes,
     channels,
@@ -45,6 +46,7 @@ __all__ = [
     "Scores",
     "ShrinkReport",
     "Target",
+    "Units",
     "Widths",
     "apply_masks",
     "bytes",

@@ -139,11 +139,18 @@ class Axes:
         seen: set[int] = set()
         for part in self._parts[axis]:
             self.freeze_repeated(part)
-            leaves = set(self._leaves(part))
+            leaves = set(self.leaves(part))
             if self._kind[axis] == "product":
                 for leaf in leaves & seen:
                     self.freeze(leaf, "an axis holds its product with itself")
             seen |= leaves
+
+    def leaves(self, axis: int) -> list[int]:
+        """The leaves that an axis is made of."""
+        axis = self.find(axis)
+        if self._kind[axis] == "leaf":
+            return [axis]
+        return [leaf for part in self._parts[axis] for leaf in self.leaves(part)]
 
     def _node(self, size: int, kind: str, parts: tuple[int, ...]) -> int:
         self._parent.append(len(self._parent))
@@ -152,14 +159,8 @@ class Axes:
         self._parts.append(parts)
         return len(self._parent) - 1
 
-    def _leaves(self, axis: int) -> list[int]:
-        axis = self.find(axis)
-        if self._kind[axis] == "leaf":
-            return [axis]
-        return [leaf for part in self._parts[axis] for leaf in self._leaves(part)]
-
     def _mark(self, marks: dict[int, str], axis: int, reason: str) -> None:
-        for leaf in self._leaves(axis):
+        for leaf in self.leaves(axis):
             marks.setdefault(leaf, reason)
 
     def _link(self, leaf: int, other: int) -> None:

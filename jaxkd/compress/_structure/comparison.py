@@ -15,7 +15,7 @@ def compare(
     groups: Groups,
     apply: Callable[..., Any],
     smaller: Tree,
-    widths: Mapping[str, int],
+    units: Mapping[str, int],
 ) -> list[str]:
     """Checks each equation of the smaller model's program.
 
@@ -23,7 +23,7 @@ def compare(
         groups: of the model before.
         apply: the function that runs on the smaller arrays.
         smaller: the smaller arrays.
-        widths: the units that each group has now.
+        units: the units that each group has now.
 
     Returns:
         Changes in the numbers written into the program, in words.
@@ -48,7 +48,7 @@ def compare(
         )
     if [eqn.primitive.name for eqn in now] != [step[0] for step in program.steps]:
         return ["the smaller model has other equations and could not be compared"]
-    leaves = {groups[name].leaf: width for name, width in widths.items()}
+    leaves = {groups[name].leaf: n for name, n in units.items()}
     pairs = zip(now, program.steps, strict=True)
     return [words for eqn, step in pairs if (words := _difference(eqn, step, leaves))]
 

@@ -24,6 +24,7 @@ def _dot(walk: Walk, eqn: Any, ins: Sequence[Value]) -> list[Value]:
     free_b = [x for j, x in enumerate(b) if j not in (*right, *right_batch)]
     out = (*(a[i] for i in left_batch), *free_a, *free_b)
     walk.spend(*out, *(a[i] for i in left))
+    walk.made.update(out)
     walk.summed.update(*((a[i], b[j]) for i, j in pairs[: len(left)]))
     return [out]
 
@@ -43,6 +44,7 @@ def _convolution(walk: Walk, eqn: Any, ins: Sequence[Value]) -> list[Value]:
     axes.unite(features, axes.product([group, each]), walk.where)
     out = list(frozen(walk, out_shape(eqn), f"{walk.where} makes it"))
     out[to[0]], out[to[1]] = x[lhs[0]], features
+    walk.made.add(features)
     walk.summed.add(kernel[rhs[1]])
     walk.spend(*out, kernel[rhs[1]], *(kernel[i] for i in rhs[2:]))
     return [tuple(out)]

@@ -185,6 +185,7 @@ def dependency_groups(
     outs = walk.run(closed, [*values.values(), *given])
     _freeze(walk, outs, "it is an axis of the outputs")
     _freeze_repeated(walk, values)
+    _freeze_unused(walk, values)
     found = list(_collect(walk, values))
     layouts = lambda value: tuple(walk.axes.layout(a) for a in value)
     sizes = {path: np.dtype(_dtype(leaf)).itemsize for path, leaf in leaves.items()}
@@ -208,7 +209,8 @@ def _shape(x: Any) -> jax.ShapeDtypeStruct:
 
 def _dtype(leaf: Any) -> Any:
     dtype = jax.numpy.result_type(leaf)
-    return np.uint32 if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) else dtype
+    typed_key = jax.numpy.issubdtype(dtype, jax.dtypes.prng_key)
+    return np.uint32 if typed_key else dtype
 
 
 def _fresh(walk: Walker, leaf: Any) -> Value:
@@ -225,16 +227,27 @@ def _freeze_repeated(walk: Walker, values: Mapping[str, Value]) -> None:
         walk.axes.freeze_repeated(axis)
 
 
+def _freeze_unused(walk: Walker, values: Mapping[str, Value]) -> None:
+    """Positions of a table beyond the inputs' length are not for the taking."""
+    used = {
+        leaf for axes in walk.products for a in axes for leaf in walk.axes.leaves(a)
+    }
+    for axis in (a for value in values.values() for a in value):
+        for leaf in walk.axes.leaves(axis):
+            if leaf not in used and leaf not in walk.axes.inexact:
+                walk.axes.freeze(leaf, "no product of the program uses it")
+
+
 def _collect(walk: Walker, values: Mapping[str, Value]) -> Iterator[Group]:
     members: dict[int, list[Member]] = {}
-    makers: dict[int, list[tuple[bool, bool, int, str]]] = {}
+    makers: dict[int, list[tuple[bool, bool, bool, str]]] = {}
     for path, value in values.items():
         for i, axis in enumerate(value):
             layout = walk.axes.layout(axis)
             for leaf, units in layout.units().items() if layout.size > 1 else ():
                 members.setdefault(leaf, []).append(Member(path, i, units))
                 vector, summed = len(value) < 2, axis in walk.summed
-                rank = (vector, summed, -len(value), f"{path}:{i}")
+                rank = (axis not in walk.made, vector, summed, f"{path}:{i}")
                 makers.setdefault(leaf, []).append(rank)
     taken: set[str] = set()
     for leaf, found in members.items():

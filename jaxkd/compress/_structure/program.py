@@ -50,6 +50,7 @@ class Walker:
         self.axes = Axes()
         self.where = ""
         self.summed: set[int] = set()
+        self.made: set[int] = set()
         self.products: list[Value] = []
         self.steps: list[Step] = []
         self._repeats: Value = ()
@@ -76,7 +77,7 @@ class Walker:
                 return frozen(self, np.shape(atom.val), reason)
             return env[atom]
 
-        for eqn in jaxpr.eqns:
+        for eqn in live(jaxpr):
             values = [read(atom) for atom in eqn.invars]
             env.update(zip(eqn.outvars, self._apply(eqn, values), strict=True))
         return [read(atom) for atom in jaxpr.outvars]
@@ -128,12 +129,23 @@ class Walker:
                 self.axes.unite(i, j, where)
 
 
+def live(jaxpr: core.Jaxpr) -> list[Any]:
+    """The equations on which the outputs depend; modules may make values in vain."""
+    wanted = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
+    found = []
+    for eqn in reversed(jaxpr.eqns):
+        if wanted.intersection(eqn.outvars):
+            wanted.update(v for v in eqn.invars if isinstance(v, core.Var))
+            found.append(eqn)
+    return found[::-1]
+
+
 def describe(eqn: Any) -> str:
     """The primitive and the line of the model, for people."""
     line = pathlib.PurePath(source_info_util.summarize(eqn.source_info)).name
     module = str(eqn.source_info.name_stack)
     inside = f" of {module}" if module else ""
-    return f"{eqn.primitive.name}{inside} ({line})"
+    return f"{eqn.primitive.name}{inside}{f' ({line})' if line else ''}"
 
 
 def literals(eqn: Any) -> tuple[float, ...]:
@@ -143,9 +155,9 @@ def literals(eqn: Any) -> tuple[float, ...]:
 
 
 def equations(program: Any) -> Iterator[Any]:
-    """The equations in the order in which :class:`Walker` meets them."""
+    """The live equations in the order in which :class:`Walker` meets them."""
     jaxpr = program.jaxpr if isinstance(program, core.ClosedJaxpr) else program
-    for eqn in jaxpr.eqns:
+    for eqn in live(jaxpr):
         name = eqn.primitive.name
         if name in _CALLS:
             yield from equations(eqn.params[_CALLS[name]])

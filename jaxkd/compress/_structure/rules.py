@@ -5,6 +5,7 @@ its outputs. Removing a unit from all axes that a rule unites must give the same
 as computing with the unit and removing it then.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -21,11 +22,13 @@ class Walk(Protocol):
         axes: the union-find.
         where: the primitive and the line of the model that the rule is about.
         summed: axes over which a product or a convolution sums.
+        made: axes which it hands on to its output.
     """
 
     axes: Axes
     where: str
     summed: set[int]
+    made: set[int]
 
     def spend(self, *axes: int) -> None:
         """Counts multiplications: the product of the lengths of these axes."""
@@ -151,6 +154,13 @@ def _slice(walk: Walk, eqn: Any, ins: Sequence[Value]) -> list[Value]:
     return [tuple(out)]
 
 
+def _split(walk: Walk, eqn: Any, ins: Sequence[Value]) -> list[Value]:
+    axis, sizes = eqn.params["axis"], eqn.params["sizes"]
+    cuts = list(itertools.accumulate(sizes))[:-1]
+    pieces = walk.axes.partition(ins[0][axis], cuts, walk.where)
+    return [(*ins[0][:axis], piece, *ins[0][axis + 1 :]) for piece in pieces]
+
+
 def _pad(walk: Walk, eqn: Any, ins: Sequence[Value]) -> list[Value]:
     out = []
     for i, (low, high, inside) in enumerate(eqn.params["padding_config"]):
@@ -228,6 +238,7 @@ RULES: dict[str, Rule] = {
     "reshape": _reshape,
     "rev": _reverse,
     "slice": _slice,
+    "split": _split,
     "squeeze": _squeeze,
     "transpose": _transpose,
 }

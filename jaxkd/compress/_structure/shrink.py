@@ -13,7 +13,9 @@ from jaxkd.compress._structure.groups import Groups
 from jaxkd.compress._structure.removal import positions, take_units
 from jaxkd.compress._structure.targets import (
     Target,
+    Units,
     Widths,
+    axis_lengths,
     count_bytes,
     count_flops,
     count_params,
@@ -28,8 +30,8 @@ class ShrinkReport:
     """What :func:`shrink` removed.
 
     Attributes:
-        widths: the units that each group has now, by name.
-        kept: which units of each group stayed.
+        widths: the length of each axis of each array, by ``"path:axis"``.
+        kept: which units stayed, for each group with scores.
         before: parameters, FLOPs and bytes of the dense model.
         after: the same of the shrunk one.
         inexact: why the shrunk model differs from the one with zeroed units; empty if
@@ -50,7 +52,7 @@ class ShrinkReport:
             f"{unit}: {n:,} to {self.after[unit]:,} ({share[unit]:.0%})"
             for unit, n in self.before.items()
         ]
-        lines += [f"{k}: {len(self.kept[k])} to {n}" for k, n in self.widths.items()]
+        lines += [f"{k}: {len(v)} to {v.sum()}" for k, v in self.kept.items()]
         return "\n".join([*lines, *(f"inexact: {reason}" for reason in self.inexact)])
 
 
@@ -86,7 +88,8 @@ def shrink(
         across: if true, the least important units of all groups go first, and scores
             must be comparable; if not, every group keeps the same fraction.
         rebuild: ``widths -> apply`` for models that fix their widths, such as Flax
-            Linen's: makes the function for the new ones, by the names of the groups.
+            Linen's: makes the function for the new ones. The widths are the lengths of
+            all axes of all arrays, ``widths["params/dense1/kernel:1"]``.
 
     Returns:
         The smaller variables, and a :class:`ShrinkReport`.
@@ -121,29 +124,30 @@ def shrink(
         raise ValueError(f"`round_to` must be at least 1, got {round_to}.")
     positions(variables, groups, {})  # the groups are those of the variables
     ranks = {name: _check_scores(groups, name, s) for name, s in scores.items()}
-    widths = _widths(groups, ranks, target, round_to, across)
-    kept = {name: _largest(ranks[name], width) for name, width in widths.items()}
+    units = _fit(groups, ranks, target, round_to, across)
+    kept = {name: _largest(ranks[name], n) for name, n in units.items()}
+    widths = axis_lengths(groups, units)
     smaller = take_units(variables, groups, kept)
     apply = rebuild(widths) if rebuild else groups.program.apply
-    changes = compare(groups, apply, smaller, widths)
+    changes = compare(groups, apply, smaller, units)
     pruned = [groups[name] for name, keep in kept.items() if not keep.all()]
     reasons = [f"{group.name}: {group.inexact}" for group in pruned if group.inexact]
     report = ShrinkReport(
         widths=widths,
         kept=kept,
         before=_sizes(groups, {}),
-        after=_sizes(groups, widths),
+        after=_sizes(groups, units),
         inexact=(*reasons, *changes),
         apply=apply,
     )
     return smaller, report
 
 
-def _sizes(groups: Groups, widths: Widths) -> dict[str, int]:
+def _sizes(groups: Groups, units: Units) -> dict[str, int]:
     return {
-        "parameters": count_params(groups, widths),
-        "FLOPs": count_flops(groups, widths),
-        "bytes": count_bytes(groups, widths),
+        "parameters": count_params(groups, units),
+        "FLOPs": count_flops(groups, units),
+        "bytes": count_bytes(groups, units),
     }
 
 
@@ -157,21 +161,21 @@ def _check_scores(groups: Groups, name: str, score: Any) -> np.ndarray:
     return score
 
 
-def _largest(score: np.ndarray, width: int) -> np.ndarray:
+def _largest(score: np.ndarray, units: int) -> np.ndarray:
     """Marks the highest scores; of equal ones the first."""
     keep = np.zeros(len(score), bool)
-    keep[np.argsort(-score, kind="stable")[:width]] = True
+    keep[np.argsort(-score, kind="stable")[:units]] = True
     return keep
 
 
-def _widths(
+def _fit(
     groups: Groups,
     scores: Mapping[str, np.ndarray],
     target: Target,
     round_to: int,
     across: bool,
 ) -> dict[str, int]:
-    """The greatest widths that meet the target, by bisection on how much stays."""
+    """The most units that meet the target, by bisection on how much stays."""
     total = sum(map(len, scores.values()))
     share = _shares_across(scores) if across else _shares_alike(scores)
     limit = target.bound(groups)
@@ -216,7 +220,7 @@ def _rounded(wanted: float, size: int, round_to: int) -> int:
     return size if wanted >= size else min(max(width, step), size)
 
 
-def _too_far(groups: Groups, least: Widths, target: Target, limit: int) -> str:
+def _too_far(groups: Groups, least: Units, target: Target, limit: int) -> str:
     reached = target.measure(groups, least)
     before = target.measure(groups, {})
     stuck = ", ".join(f"{g.name} ({g.frozen})" for g in groups.frozen[:3])

@@ -1,4 +1,4 @@
-"""How small a model must become, and how small it is at given widths."""
+"""How small a model must become, and how small it is at given units."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,6 +7,9 @@ from typing import NamedTuple, TypeAlias
 from jaxkd.compress._structure.groups import Groups
 
 #: Units that remain in each group, by name; the others keep all.
+Units: TypeAlias = Mapping[str, int]
+
+#: The length of each axis of each array, by ``"path:axis"``.
 Widths: TypeAlias = Mapping[str, int]
 
 
@@ -14,12 +17,12 @@ class Target(NamedTuple):
     """What :func:`shrink` must reach.
 
     Attributes:
-        measure: the size of the model at given widths.
+        measure: the size of the model at given units.
         limit: at most this: an integer, or a float, a fraction of the size before.
         unit: what is measured, for messages.
     """
 
-    measure: Callable[[Groups, Widths], int]
+    measure: Callable[[Groups, Units], int]
     limit: float
     unit: str
 
@@ -97,42 +100,50 @@ def channels(limit: float) -> Target:
     return _target(_count_units, limit, "units")
 
 
-def count_params(groups: Groups, widths: Widths) -> int:
-    """The numbers in all arrays at these widths."""
-    return _count(groups, widths, lambda itemsize: 1)
+def count_params(groups: Groups, units: Units) -> int:
+    """The numbers in all arrays with these units."""
+    return _count(groups, units, lambda itemsize: 1)
 
 
-def count_bytes(groups: Groups, widths: Widths) -> int:
-    """The bytes of all arrays at these widths."""
-    return _count(groups, widths, lambda itemsize: itemsize)
+def count_bytes(groups: Groups, units: Units) -> int:
+    """The bytes of all arrays with these units."""
+    return _count(groups, units, lambda itemsize: itemsize)
 
 
-def count_flops(groups: Groups, widths: Widths) -> int:
-    """Twice the multiplications in products and convolutions at these widths."""
-    leaves = _leaves(groups, widths)
+def count_flops(groups: Groups, units: Units) -> int:
+    """Twice the multiplications in products and convolutions with these units."""
+    leaves = _leaves(groups, units)
     lengths = ([axis.length(leaves) for axis in axes] for axes in groups.products)
     return 2 * sum(map(math.prod, lengths))
 
 
-def _count_units(groups: Groups, widths: Widths) -> int:
-    return sum(widths.get(group.name, group.size) for group in groups)
+def axis_lengths(groups: Groups, units: Units) -> dict[str, int]:
+    """The length of each axis of each array with these units."""
+    leaves = _leaves(groups, units)
+    return {
+        f"{path}:{i}": axis.length(leaves)
+        for path, (axes, _) in groups.shapes.items()
+        for i, axis in enumerate(axes)
+    }
 
 
-def _count(groups: Groups, widths: Widths, weigh: Callable[[int], int]) -> int:
-    leaves = _leaves(groups, widths)
+def _count_units(groups: Groups, units: Units) -> int:
+    return sum(units.get(group.name, group.size) for group in groups)
+
+
+def _count(groups: Groups, units: Units, weigh: Callable[[int], int]) -> int:
+    leaves = _leaves(groups, units)
     return sum(
         weigh(itemsize) * math.prod(axis.length(leaves) for axis in axes)
         for axes, itemsize in groups.shapes.values()
     )
 
 
-def _leaves(groups: Groups, widths: Widths) -> dict[int, int]:
-    return {groups[name].leaf: width for name, width in widths.items()}
+def _leaves(groups: Groups, units: Units) -> dict[int, int]:
+    return {groups[name].leaf: n for name, n in units.items()}
 
 
-def _target(
-    measure: Callable[[Groups, Widths], int], limit: float, unit: str
-) -> Target:
+def _target(measure: Callable[[Groups, Units], int], limit: float, unit: str) -> Target:
     if not limit > 0 or (not isinstance(limit, int) and limit > 1):
         raise ValueError(
             f"the target of {unit} must be a fraction in (0, 1] or a positive integer, "
