@@ -1,14 +1,35 @@
 """Compression: pure functions from parameter trees to parameter trees."""
 
+from jaxkd.compress._allocation import erk_sparsities, owl_sparsities
 from jaxkd.compress._keep_sparse import KeepSparseState, keep_sparse
 from jaxkd.compress._masks import (
+    Sparsity,
     apply_masks,
     check_masks,
     magnitude_masks,
     magnitude_prune,
+    top_masks,
+)
+from jaxkd.compress._patterns import (
+    block_masks,
+    channel_masks,
+    n_of_m_masks,
+    output_masks,
 )
 from jaxkd.compress._quantize import QuantizedArray, dequantize, quantize
 from jaxkd.compress._schedules import Schedule, cubic
+from jaxkd.compress._scores import (
+    grasp_scores,
+    lamp_scores,
+    magnitude_scores,
+    movement_scores,
+    normalized_scores,
+    random_scores,
+    snip_scores,
+    taylor_scores,
+    wanda_scores,
+)
+from jaxkd.compress._sparse_gpt import input_hessian, sparse_gpt
 from jaxkd.compress._structure.groups import (
     Group,
     Groups,
@@ -30,9 +51,9 @@ from jaxkd.compress._structure.targets import (
     Units,
     Widths,
     bytes,
-    channels,
     flops,
     params,
+    units,
 )
 
 __all__ = [
@@ -45,29 +66,48 @@ __all__ = [
     "Schedule",
     "Scores",
     "ShrinkReport",
+    "Sparsity",
     "Target",
     "Units",
     "Widths",
     "apply_masks",
+    "block_masks",
     "bytes",
-    "channels",
+    "channel_masks",
     "check_masks",
     "cubic",
     "dependency_groups",
     "dequantize",
+    "erk_sparsities",
     "flops",
+    "grasp_scores",
+    "input_hessian",
     "keep_sparse",
     "l2_importance",
+    "lamp_scores",
     "magnitude_masks",
     "magnitude_prune",
+    "magnitude_scores",
     "median_importance",
+    "movement_scores",
+    "n_of_m_masks",
+    "normalized_scores",
+    "output_masks",
+    "owl_sparsities",
     "params",
     "quantize",
     "random_importance",
+    "random_scores",
     "scale_importance",
     "shrink",
+    "snip_scores",
+    "sparse_gpt",
     "take_units",
     "take_units_along",
     "taylor_importance",
+    "taylor_scores",
+    "top_masks",
+    "units",
+    "wanda_scores",
     "zero_units",
 ]

@@ -34,7 +34,7 @@ def test_the_shrunk_model_equals_the_zeroed_one(name, across):
     scores = compress.random_importance(groups, jax.random.key(1))
     scores = {k: s for k, s in scores.items() if re.search(case.only, k)}
     assert scores
-    target = compress.channels(0.5 if len(scores) == len(groups) else 0.8)
+    target = compress.units(0.5 if len(scores) == len(groups) else 0.8)
     smaller, report = compress.shrink(
         case.variables,
         groups,
@@ -167,7 +167,7 @@ def test_a_number_written_into_the_program_that_changes_is_reported():
     p = {"q": normal(4, 16), "k": normal(4, 16, seed=1)}
     groups = compress.dependency_groups(attend, p, normal(3, 4))
     scores = compress.l2_importance(p, groups)
-    target = compress.channels(0.25)
+    target = compress.units(0.25)
     _, report = compress.shrink(p, groups, scores, target=target, round_to=1)
     assert len(report.inexact) == 1
     assert "has the numbers (2.0,), had (4.0,)" in report.inexact[0]
@@ -276,7 +276,7 @@ def test_the_most_important_units_stay_in_their_order():
     p, groups = simple()
     score = jnp.arange(16.0)[::-1] % 5
     smaller, report = compress.shrink(
-        p, groups, {"up:1": score}, target=compress.channels(8)
+        p, groups, {"up:1": score}, target=compress.units(8)
     )
     kept = np.sort(np.argsort(-score, stable=True)[:8])
     np.testing.assert_array_equal(np.flatnonzero(report.kept["up:1"]), kept)

@@ -82,7 +82,7 @@ def shrink(
         groups: of :func:`dependency_groups`.
         scores: for each group that may shrink, the importance of its units, shape
             ``[size]``; groups without scores stay as they are.
-        target: :func:`params`, :func:`flops`, :func:`bytes` or :func:`channels`.
+        target: :func:`params`, :func:`flops`, :func:`bytes` or :func:`units`.
         round_to: widths become multiples of it, which compilers like; groups of fewer
             than twice as many units (heads) shrink by single units.
         across: if true, the least important units of all groups go first, and scores

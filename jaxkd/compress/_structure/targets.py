@@ -85,7 +85,7 @@ def bytes(limit: float) -> Target:
     return _target(count_bytes, limit, "bytes")
 
 
-def channels(limit: float) -> Target:
+def units(limit: float) -> Target:
     """At most so many units in all groups that can shrink: channels, heads, widths.
 
     Args:
