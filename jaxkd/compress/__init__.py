@@ -1,13 +1,21 @@
 """Compression: pure functions from parameter trees to parameter trees."""
 
 from jaxkd.compress._allocation import erk_sparsities, owl_sparsities
-from jaxkd.compress._keep_sparse import KeepSparseState, keep_sparse
+from jaxkd.compress._dynamic import (
+    DynamicState,
+    regrow_masks,
+    rigl,
+    sparse_evolution,
+)
+from jaxkd.compress._forget import ForgetState, forget_pruned
+from jaxkd.compress._keep_sparse import Draw, KeepSparseState, keep_sparse
 from jaxkd.compress._masks import (
     Sparsity,
     apply_masks,
     check_masks,
     magnitude_masks,
     magnitude_prune,
+    straight_through_prune,
     top_masks,
 )
 from jaxkd.compress._patterns import (
@@ -17,7 +25,14 @@ from jaxkd.compress._patterns import (
     output_masks,
 )
 from jaxkd.compress._quantize import QuantizedArray, dequantize, quantize
-from jaxkd.compress._schedules import Schedule, cubic
+from jaxkd.compress._schedules import (
+    Schedule,
+    alternating,
+    cubic,
+    iterative,
+    one_shot,
+    polynomial,
+)
 from jaxkd.compress._scores import (
     grasp_scores,
     lamp_scores,
@@ -57,6 +72,9 @@ from jaxkd.compress._structure.targets import (
 )
 
 __all__ = [
+    "Draw",
+    "DynamicState",
+    "ForgetState",
     "Group",
     "Groups",
     "KeepSparseState",
@@ -70,6 +88,7 @@ __all__ = [
     "Target",
     "Units",
     "Widths",
+    "alternating",
     "apply_masks",
     "block_masks",
     "bytes",
@@ -80,8 +99,10 @@ __all__ = [
     "dequantize",
     "erk_sparsities",
     "flops",
+    "forget_pruned",
     "grasp_scores",
     "input_hessian",
+    "iterative",
     "keep_sparse",
     "l2_importance",
     "lamp_scores",
@@ -92,16 +113,22 @@ __all__ = [
     "movement_scores",
     "n_of_m_masks",
     "normalized_scores",
+    "one_shot",
     "output_masks",
     "owl_sparsities",
     "params",
+    "polynomial",
     "quantize",
     "random_importance",
     "random_scores",
+    "regrow_masks",
+    "rigl",
     "scale_importance",
     "shrink",
     "snip_scores",
+    "sparse_evolution",
     "sparse_gpt",
+    "straight_through_prune",
     "take_units",
     "take_units_along",
     "taylor_importance",

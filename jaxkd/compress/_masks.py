@@ -171,6 +171,48 @@ def magnitude_prune(
     return apply_masks(params, masks), masks
 
 
+def straight_through_prune(
+    params: Params,
+    sparsity: Sparsity,
+    *,
+    where: str = "kernel$",
+    across: bool = False,
+) -> Params:
+    """Prunes in the forward pass only; gradients reach all weights as if kept.
+
+    The masks are drawn anew at each call, and dense weights go on training, so a weight
+    can come back. Call it inside the loss.
+
+    Args:
+        params: a tree of arrays.
+        sparsity: the fraction of weights to drop; see :func:`magnitude_masks`.
+        where: a regular expression for the paths of the leaves to prune.
+        across: one threshold for all these leaves together.
+
+    Returns:
+        The pruned parameters.
+
+    Raises:
+        ValueError: if ``sparsity`` is outside ``[0, 1)``, or no path matches.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkd import compress
+        >>> loss = lambda p: jnp.sum(compress.straight_through_prune(p, 0.5)["kernel"])
+        >>> print(jax.grad(loss)({"kernel": jnp.array([1.0, 2.0])})["kernel"])
+        [1. 1.]
+
+    References:
+        Bengio et al., `Estimating or Propagating Gradients Through Stochastic Neurons
+        for Conditional Computation <https://arxiv.org/abs/1308.3432>`_, 2013.
+    """
+    fixed = jax.lax.stop_gradient(params)
+    masks = magnitude_masks(fixed, sparsity, where=where, across=across)
+    # p - fixed is exactly 0, so that pruned weights are, too.
+    through = lambda p, f, m: jnp.where(m, f, jnp.zeros_like(f)) + (p - f)
+    return jax.tree.map(through, params, fixed, masks)
+
+
 def check_masks(params: Params, masks: Tree) -> None:
     """Raises unless the masks are of this tree.
 

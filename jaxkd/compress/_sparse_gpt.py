@@ -91,9 +91,8 @@ def sparse_gpt(
     w, factor = _prepare(kernel, hessian, damping)
     pad = -size % step
     w = jnp.pad(w, ((0, pad), (0, 0)))
-    factor = jnp.pad(factor, (0, pad)) + jnp.diag(
-        (jnp.arange(size + pad) >= size) * 1.0
-    )
+    beyond = jnp.where(jnp.arange(size + pad) < size, 0.0, 1.0)
+    factor = jnp.pad(factor, (0, pad)) + jnp.diag(beyond)
 
     def go(i: Int[Array, ""], state: tuple[Array, Array]) -> tuple[Array, Array]:
         w, mask = state
@@ -116,7 +115,7 @@ def _prepare(kernel: Array, hessian: Array, damping: float) -> tuple[Array, Arra
     """Weights without those of dead inputs, and the factor of the inverse."""
     h = hessian.astype(jnp.float32)
     dead = jnp.diagonal(h) == 0
-    h = h + jnp.diag(dead * 1.0)
+    h = h + jnp.diag(jnp.where(dead, 1.0, 0.0))
     h = h + damping * jnp.mean(jnp.diagonal(h)) * jnp.eye(len(h))
     factor = jnp.linalg.cholesky(jnp.linalg.inv(h), upper=True)
     return jnp.where(dead[:, None], 0.0, kernel.astype(jnp.float32)), factor
@@ -160,7 +159,7 @@ def _prune_block(
 def _choose(scores: Array, real: Array, sparsity: float) -> Array:
     """So many of a block, not counting rows beyond the kernel."""
     n = jnp.sum(real, dtype=jnp.int32) * scores.shape[1]
-    keep = scores.size - jnp.round(sparsity * n).astype(jnp.int32)
+    keep = scores.size - jnp.round(sparsity * n.astype(jnp.float32)).astype(jnp.int32)
     (mask,) = keep_largest([jnp.where(real[:, None], scores, jnp.inf)], keep)
     return mask
 
