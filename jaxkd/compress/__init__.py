@@ -45,6 +45,7 @@ from jaxkd.compress._scores import (
     wanda_scores,
 )
 from jaxkd.compress._sparse_gpt import input_hessian, sparse_gpt
+from jaxkd.compress._structure.activations import activation_importance
 from jaxkd.compress._structure.groups import (
     Group,
     Groups,
@@ -88,6 +89,7 @@ __all__ = [
     "Target",
     "Units",
     "Widths",
+    "activation_importance",
     "alternating",
     "apply_masks",
     "block_masks",

@@ -379,3 +379,53 @@ def test_bad_scores_and_choices_are_errors():
         compress.zero_units(p, groups, {"up:1": np.ones(16)})
     with pytest.raises(ValueError, match=r"found on an array 'b' of shape \(16,\)"):
         compress.zero_units({**p, "b": jnp.ones(3)}, groups, {})
+
+
+def test_activations_by_hand():
+    p, _ = simple()
+    x = normal(5, 7, 3)
+    hidden = lambda p, x: jax.nn.relu(x @ p["up"] + p["b"])
+    apply = lambda p, x: hidden(p, x) @ p["down"]
+    groups = compress.dependency_groups(apply, p, x)
+    more = normal(5, 7, 3, seed=4)
+    got = compress.activation_importance(p, groups, [(x,), (more,)])["up:1"]
+    active = np.concatenate([hidden(p, x), hidden(p, more)])
+    expected = np.sqrt(np.square(np.abs(active).mean(axis=1)).sum(axis=0))
+    np.testing.assert_allclose(got, expected / expected.mean(), rtol=1e-5)
+    with pytest.raises(ValueError, match="a batch has shapes"):
+        compress.activation_importance(p, groups, [(x[:2],)])
+    with pytest.raises(ValueError, match="at least one batch"):
+        compress.activation_importance(p, groups, [])
+
+
+@pytest.mark.parametrize(
+    "name", ["plain DenseNet, gated", "plain decoder, scanned", "Linen VGG", "NNX net"]
+)
+def test_units_that_are_never_active_are_the_least_important(name):
+    case = CASES[name]()
+    groups = find(case)
+    plain = compress.activation_importance(case.variables, groups, [case.inputs])
+    exact = [k for k in plain if re.search(case.only, k) and "/q:" not in k]
+    assert exact
+    for chosen in exact[:2]:
+        kept = {chosen: np.arange(groups[chosen].size) > 0}
+        zeroed = compress.zero_units(case.variables, groups, kept)
+        scores = compress.activation_importance(zeroed, groups, [case.inputs])
+        assert scores[chosen][0] < 0.9 * plain[chosen][0]
+    assert set(plain) == {group.name for group in groups}
+
+
+def test_activations_in_a_loop_are_those_of_the_unrolled_blocks():
+    case, unrolled = (CASES[f"plain decoder{s}"]() for s in (", scanned", ""))
+    first, second = (
+        jax.tree.map(lambda x, i=i: x[i], case.variables["blocks"]) for i in (0, 1)
+    )
+    variables = case.variables | {"blocks": [first, second]}
+    flat = compress.dependency_groups(unrolled.apply, variables, *case.inputs)
+    parts = compress.activation_importance(variables, flat, [case.inputs])
+    whole = compress.activation_importance(case.variables, find(case), [case.inputs])
+    a, b = (parts[f"blocks/{i}/gate:1"] for i in (0, 1))
+    # The squares of both blocks add up, each with its own normalization.
+    squares = np.stack([a * a, b * b], axis=1)
+    mix, *_ = np.linalg.lstsq(squares, whole["blocks/gate:2"] ** 2, rcond=None)
+    np.testing.assert_allclose(squares @ mix, whole["blocks/gate:2"] ** 2, rtol=1e-3)

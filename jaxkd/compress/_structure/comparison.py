@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxkd._types import Tree
-from jaxkd.compress._structure.groups import Groups
+from jaxkd.compress._structure.groups import Groups, Traced
 from jaxkd.compress._structure.program import describe, equations, literals, trace
 
 
@@ -46,23 +46,22 @@ def compare(
             f"the outputs would have shapes {jax.tree.map(np.shape, outputs)} in place "
             f"of {program.outputs}: the model holds a width fixed; pass `rebuild`."
         )
-    if [eqn.primitive.name for eqn in now] != [step[0] for step in program.steps]:
+    if [eqn.primitive.name for eqn in now] != [s.primitive for s in program.steps]:
         return ["the smaller model has other equations and could not be compared"]
     leaves = {groups[name].leaf: n for name, n in units.items()}
     pairs = zip(now, program.steps, strict=True)
     return [words for eqn, step in pairs if (words := _difference(eqn, step, leaves))]
 
 
-def _difference(eqn: Any, step: tuple, leaves: dict[int, int]) -> str:
-    _, where, layouts, numbers = step
-    foretold = [tuple(a.length(leaves) for a in axes) for axes in layouts]
+def _difference(eqn: Any, step: Traced, leaves: dict[int, int]) -> str:
+    foretold = [tuple(a.length(leaves) for a in axes) for axes in step.outs]
     shapes = [tuple(v.aval.shape) for v in eqn.outvars]
     if shapes != foretold:
         raise ValueError(
-            f"{where} would give {shapes} in place of {foretold}: the model holds a "
-            "width fixed, such as its number of heads; pass `rebuild`, which makes a "
-            "function for new widths."
+            f"{step.where} would give {shapes} in place of {foretold}: the model "
+            "holds a width fixed, such as its number of heads; pass `rebuild`, which "
+            "makes a function for new widths."
         )
-    if np.array_equal(literals(eqn), numbers, equal_nan=True):
+    if np.array_equal(literals(eqn), step.literals, equal_nan=True):
         return ""
-    return f"{describe(eqn)} has the numbers {literals(eqn)}, had {numbers}"
+    return f"{describe(eqn)} has the numbers {literals(eqn)}, had {step.literals}"

@@ -10,7 +10,7 @@ import numpy as np
 from jaxkd import _checks, trees
 from jaxkd._types import Tree
 from jaxkd.compress._structure.axes import Layout
-from jaxkd.compress._structure.program import Walker, trace
+from jaxkd.compress._structure.program import Step, Walker, trace
 from jaxkd.compress._structure.rules import Value
 
 #: For each group by name, which of its units stay: booleans, shape ``[size]``.
@@ -121,21 +121,40 @@ class Groups:
         return _checks.nearest(name, found)
 
 
+class Traced(NamedTuple):
+    """One equation of the program.
+
+    Attributes:
+        primitive: its name.
+        where: the primitive and the line of the model.
+        outs: the layouts of its outputs.
+        ins: the layouts of its inputs.
+        literals: the numbers written into it.
+    """
+
+    primitive: str
+    where: str
+    outs: tuple[tuple[Layout, ...], ...]
+    ins: tuple[tuple[Layout, ...], ...]
+    literals: tuple[float, ...]
+
+
 class Program(NamedTuple):
     """The traced function.
 
     Attributes:
         apply: the function.
         inputs: the shapes of its inputs.
-        steps: for each equation, its primitive, where it stands, the layouts of its
-            outputs, and the numbers written into it.
+        steps: its equations, those of nested programs among them.
         outputs: the shapes of its outputs.
+        batch: the leaf of the first axis of the first input, or -1.
     """
 
     apply: Callable[..., Any]
     inputs: tuple[Any, ...]
-    steps: tuple[tuple[str, str, tuple[tuple[Layout, ...], ...], tuple], ...]
+    steps: tuple[Traced, ...]
     outputs: Tree
+    batch: int
 
 
 def dependency_groups(
@@ -197,10 +216,16 @@ def dependency_groups(
         program=Program(
             apply,
             jax.tree.map(_shape, inputs),
-            tuple((s[0], s[1], tuple(map(layouts, s[2])), s[3]) for s in walk.steps),
+            tuple(_traced(step, layouts) for step in walk.steps),
             jax.tree.map(np.shape, jax.eval_shape(apply, variables, *inputs)),
+            walk.axes.find(given[0][0]) if given and given[0] else -1,
         ),
     )
+
+
+def _traced(step: Step, layouts: Callable[[Value], tuple[Layout, ...]]) -> Traced:
+    outs, ins = (tuple(map(layouts, values)) for values in (step.outs, step.ins))
+    return Traced(step.primitive, step.where, outs, ins, step.literals)
 
 
 def _shape(x: Any) -> jax.ShapeDtypeStruct:

@@ -13,7 +13,7 @@ from jaxkd.compress._structure.contractions import CONTRACTIONS
 from jaxkd.compress._structure.rules import RULES, Value, fresh, frozen, stop
 
 # Primitives that run a program on their operands, and where they keep it.
-_CALLS = {
+CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
     "closed_call": "call_jaxpr",
@@ -35,12 +35,14 @@ class Step(NamedTuple):
         where: the primitive and the line of the model.
         outs: the axes of its outputs.
         literals: the numbers written into it.
+        ins: the axes of its inputs.
     """
 
     primitive: str
     where: str
     outs: list[Value]
     literals: tuple[float, ...]
+    ins: list[Value]
 
 
 class Walker:
@@ -85,14 +87,14 @@ class Walker:
     def _apply(self, eqn: Any, ins: list[Value]) -> list[Value]:
         name = eqn.primitive.name
         self.where = describe(eqn)
-        if name in _CALLS:
-            return self._call(eqn.params[_CALLS[name]], ins)
+        if name in CALLS:
+            return self._call(eqn.params[CALLS[name]], ins)
         if name in ("scan", "cond"):
             outs = self._scan(eqn, ins) if name == "scan" else self._cond(eqn, ins)
             return outs
         rule = RULES.get(name) or CONTRACTIONS.get(name, stop)
         outs = rule(self, eqn, ins)
-        self.steps.append(Step(name, self.where, outs, literals(eqn)))
+        self.steps.append(Step(name, self.where, outs, literals(eqn), ins))
         return outs
 
     def _call(self, program: Any, ins: Sequence[Value]) -> list[Value]:
@@ -159,8 +161,8 @@ def equations(program: Any) -> Iterator[Any]:
     jaxpr = program.jaxpr if isinstance(program, core.ClosedJaxpr) else program
     for eqn in live(jaxpr):
         name = eqn.primitive.name
-        if name in _CALLS:
-            yield from equations(eqn.params[_CALLS[name]])
+        if name in CALLS:
+            yield from equations(eqn.params[CALLS[name]])
         elif name == "scan":
             yield from equations(eqn.params["jaxpr"])
         elif name == "cond":
