@@ -46,11 +46,11 @@ def keep_sparse(
     decay want. The masks live in the optimizer's state, so they are checkpointed and
     sharded with it.
 
-    The masks follow the magnitudes of the weights after the update, pruned ones
-    counting as 0, so that growing sparsity never revives a weight. They are drawn anew
-    when the sparsity asked for has changed since they were drawn, and either the step
-    is a multiple of ``every`` or the schedule rests at the next step. Hence the end
-    value of any schedule is reached at the step at which the schedule reaches it.
+    The masks follow the magnitudes of the weights which the update is given, pruned
+    ones counting as 0, so that growing sparsity never revives a weight. They are drawn
+    anew when the sparsity asked for has changed since they were drawn, and either the
+    step is a multiple of ``every`` or the schedule rests at the next step. Hence the
+    end value of any schedule is reached at the step at which the schedule reaches it.
 
     Args:
         sparsity: the fraction of zeros, in ``[0, 1)``, or a schedule of it such as
@@ -111,11 +111,9 @@ def keep_sparse(
         due &= target != state.sparsity
 
         def redraw() -> Tree:
-            after = jax.tree.map(masked_sum, params, updates, state.masks)
-            given = (
-                only_those_of(state.masks, gradients) if gradients is not None else None
-            )
-            return only_those_of(state.masks, draw(after, given, target))
+            now = jax.tree.map(_masked, params, state.masks)
+            given = None if gradients is None else only_those_of(now, gradients)
+            return only_those_of(state.masks, draw(now, given, target))
 
         masks = jax.lax.cond(due, redraw, lambda: state.masks)
         drawn = jnp.where(due, target, state.sparsity)
@@ -131,10 +129,10 @@ def all_kept(params: Params, where: str) -> Tree:
     return jax.tree.map(lambda p: jnp.ones(jnp.shape(p), bool), pruned)
 
 
-def only_those_of(masks: Tree, drawn: Tree) -> Tree:
-    """New masks where there were some, ``None`` elsewhere."""
-    pick = lambda old, new: None if old is None else new
-    return jax.tree.map(pick, masks, drawn, is_leaf=lambda x: x is None)
+def only_those_of(some: Tree, others: Tree) -> Tree:
+    """The other leaves where there are some, ``None`` elsewhere."""
+    pick = lambda one, other: None if one is None else other
+    return jax.tree.map(pick, some, others, is_leaf=lambda x: x is None)
 
 
 def needed(params: Params | None, name: str) -> Params:
@@ -151,11 +149,8 @@ def _as_schedule(sparsity: float | Schedule) -> Schedule:
     return lambda step: jnp.float32(sparsity)
 
 
-def masked_sum(p: Array, u: Array, mask: Array | None) -> Array | None:
-    """The weight after its update; 0 where it is pruned."""
-    if mask is None:
-        return None
-    return jnp.where(mask, p + u.astype(p.dtype), jnp.zeros_like(p))
+def _masked(p: Array, mask: Array | None) -> Array | None:
+    return None if mask is None else jnp.where(mask, p, jnp.zeros_like(p))
 
 
 def masked_update(p: Array, u: Array, mask: Array | None) -> Array:

@@ -38,7 +38,7 @@ def compare(
     except Exception as error:
         raise ValueError(
             "the model does not run on the smaller arrays, since it holds a width "
-            "fixed; pass `rebuild`, which makes a function for new widths. It said: "
+            "fixed; pass `rebuild`, which makes a function for these widths. It said: "
             f"{error}"
         ) from error
     if jax.tree.map(np.shape, outputs) != program.outputs:
