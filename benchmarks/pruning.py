@@ -194,7 +194,8 @@ def step(rounds: int, calls: int) -> None:
 
     def make(tx):
         def loss(params):
-            return jnp.mean(jnp.square(MLP().apply({"params": params}, x)))
+            outputs: Any = MLP().apply({"params": params}, x)
+            return jnp.mean(jnp.square(outputs))
 
         @jax.jit
         def update(params, state):

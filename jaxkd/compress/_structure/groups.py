@@ -93,9 +93,9 @@ class Groups:
 
     prunable: tuple[Group, ...]
     frozen: tuple[Group, ...]
-    shapes: Mapping[str, tuple[tuple[Layout, ...], int]]
-    products: tuple[tuple[Layout, ...], ...]
-    program: "Program"
+    shapes: Mapping[str, tuple[tuple[Layout, ...], int]] = dataclasses.field(repr=False)
+    products: tuple[tuple[Layout, ...], ...] = dataclasses.field(repr=False)
+    program: "Program" = dataclasses.field(repr=False)
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.prunable)
