@@ -1,5 +1,20 @@
 """Compression: pure functions from parameter trees to parameter trees."""
 
+from jaxkd.compress._formats import (
+    AFFINE4,
+    AFFINE8,
+    BINARY,
+    INT2,
+    INT4,
+    INT8,
+    NF4,
+    Format,
+)
+from jaxkd.compress._histogram import (
+    histogram_entropy,
+    histogram_mse,
+    histogram_percentile,
+)
 from jaxkd.compress._keep_sparse import KeepSparseState, keep_sparse
 from jaxkd.compress._masks import (
     apply_masks,
@@ -7,19 +22,62 @@ from jaxkd.compress._masks import (
     magnitude_masks,
     magnitude_prune,
 )
-from jaxkd.compress._quantize import QuantizedArray, dequantize, quantize
+from jaxkd.compress._palette import cluster, density_start, linear_start
+from jaxkd.compress._quantize import (
+    Scheme,
+    quantize,
+    quantize_array,
+    quantize_by_rules,
+)
+from jaxkd.compress._ranges import (
+    absmax,
+    least_divergence,
+    least_squares,
+    make_percentile,
+    mean_abs,
+    minmax,
+    scale_of,
+    ternary,
+)
+from jaxkd.compress._records import Palette, QuantizedArray, dequantize
 from jaxkd.compress._schedules import Schedule, cubic
 
 __all__ = [
+    "AFFINE4",
+    "AFFINE8",
+    "BINARY",
+    "INT2",
+    "INT4",
+    "INT8",
+    "NF4",
+    "Format",
     "KeepSparseState",
+    "Palette",
     "QuantizedArray",
     "Schedule",
+    "Scheme",
+    "absmax",
     "apply_masks",
     "check_masks",
+    "cluster",
     "cubic",
+    "density_start",
     "dequantize",
+    "histogram_entropy",
+    "histogram_mse",
+    "histogram_percentile",
     "keep_sparse",
+    "least_divergence",
+    "least_squares",
+    "linear_start",
     "magnitude_masks",
     "magnitude_prune",
+    "make_percentile",
+    "mean_abs",
+    "minmax",
     "quantize",
+    "quantize_array",
+    "quantize_by_rules",
+    "scale_of",
+    "ternary",
 ]
