@@ -1,5 +1,15 @@
 """Compression: pure functions from parameter trees to parameter trees."""
 
+from jaxkd.compress._calibrate import (
+    Calibration,
+    calibrate,
+    stream_absmax,
+    stream_average,
+    stream_entropy,
+    stream_minmax,
+    stream_mse,
+    stream_percentile,
+)
 from jaxkd.compress._formats import (
     AFFINE4,
     AFFINE8,
@@ -10,6 +20,7 @@ from jaxkd.compress._formats import (
     NF4,
     Format,
 )
+from jaxkd.compress._gptq import gptq, gram
 from jaxkd.compress._histogram import (
     histogram_entropy,
     histogram_mse,
@@ -23,6 +34,14 @@ from jaxkd.compress._masks import (
     magnitude_prune,
 )
 from jaxkd.compress._palette import cluster, density_start, linear_start
+from jaxkd.compress._qat import (
+    fake_quantize,
+    fake_quantize_array,
+    init_steps,
+    learned_step,
+    learned_steps,
+    quantize_steps,
+)
 from jaxkd.compress._quantize import (
     Scheme,
     quantize,
@@ -50,6 +69,7 @@ __all__ = [
     "INT4",
     "INT8",
     "NF4",
+    "Calibration",
     "Format",
     "KeepSparseState",
     "Palette",
@@ -58,15 +78,23 @@ __all__ = [
     "Scheme",
     "absmax",
     "apply_masks",
+    "calibrate",
     "check_masks",
     "cluster",
     "cubic",
     "density_start",
     "dequantize",
+    "fake_quantize",
+    "fake_quantize_array",
+    "gptq",
+    "gram",
     "histogram_entropy",
     "histogram_mse",
     "histogram_percentile",
+    "init_steps",
     "keep_sparse",
+    "learned_step",
+    "learned_steps",
     "least_divergence",
     "least_squares",
     "linear_start",
@@ -78,6 +106,13 @@ __all__ = [
     "quantize",
     "quantize_array",
     "quantize_by_rules",
+    "quantize_steps",
     "scale_of",
+    "stream_absmax",
+    "stream_average",
+    "stream_entropy",
+    "stream_minmax",
+    "stream_mse",
+    "stream_percentile",
     "ternary",
 ]

@@ -134,7 +134,9 @@ def pack(integers: Integer[Array, "..."], format: Format) -> Integer[Array, "...
     codes = (integers.astype(jnp.int32) - format.lower).astype(jnp.uint8).reshape(-1)
     codes = jnp.pad(codes, (0, -codes.size % (8 // width)))
     shifts = jnp.arange(0, 8, width, dtype=jnp.uint8)
-    return jnp.sum(codes.reshape(-1, 8 // width) << shifts, axis=1, dtype=jnp.uint8)
+    return jnp.sum(
+        codes.reshape(-1, 8 // width) << shifts[None], axis=1, dtype=jnp.uint8
+    )
 
 
 def unpack(
@@ -159,6 +161,6 @@ def unpack(
     for length in shape:
         size *= length
     shifts = jnp.arange(0, 8, width, dtype=jnp.uint8)
-    codes = (packed[:, None] >> shifts) & jnp.uint8(2**width - 1)
+    codes = (packed[:, None] >> shifts[None]) & jnp.uint8(2**width - 1)
     codes = codes.reshape(-1)[:size].reshape(shape)
     return (codes.astype(jnp.int8) + jnp.int8(format.lower)).astype(jnp.int8)

@@ -1,4 +1,4 @@
-"""The records that stand in a tree for compressed arrays, and the way back to arrays."""
+"""The records that stand in a tree for compressed arrays, and the way back."""
 
 import dataclasses
 from typing import Any
@@ -83,7 +83,7 @@ class Palette:
 
 
 def dequantize(params: Tree) -> Params:
-    r"""Turns quantized leaves back into arrays, :math:`\sigma (v - z)`, and palettes too.
+    r"""Turns quantized leaves, :math:`\sigma (v - z)`, and palettes back into arrays.
 
     Args:
         params: a tree; leaves which are not quantized are left as they are.
@@ -148,9 +148,8 @@ def check_uncompressed(params: Params) -> None:
     found = jax.tree_util.tree_leaves_with_path(params, is_leaf=is_compressed)
     for path, leaf in found:
         if is_compressed(leaf):
-            raise ValueError(
-                f"{trees.path_string(path)!r} is quantized already: dequantize it first."
-            )
+            name = trees.path_string(path)
+            raise ValueError(f"{name!r} is quantized already: dequantize it first.")
 
 
 def _dequantize_array(x: QuantizedArray) -> Array:
