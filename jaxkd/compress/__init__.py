@@ -26,7 +26,15 @@ from jaxkd.compress._histogram import (
     histogram_mse,
     histogram_percentile,
 )
+from jaxkd.compress._huffman import CodingError
 from jaxkd.compress._keep_sparse import KeepSparseState, keep_sparse
+from jaxkd.compress._low_rank import (
+    Factors,
+    break_even_rank,
+    factorize,
+    factorize_kernel,
+    multiply_factors,
+)
 from jaxkd.compress._masks import (
     apply_masks,
     check_masks,
@@ -59,7 +67,10 @@ from jaxkd.compress._ranges import (
     ternary,
 )
 from jaxkd.compress._records import Palette, QuantizedArray, dequantize
+from jaxkd.compress._saver import Saved, load_tree, save_tree
 from jaxkd.compress._schedules import Schedule, cubic
+from jaxkd.compress._smooth import check_same_outputs, smooth, smooth_scales
+from jaxkd.compress._sparse import sparse_matmul, to_sparse
 
 __all__ = [
     "AFFINE4",
@@ -70,20 +81,27 @@ __all__ = [
     "INT8",
     "NF4",
     "Calibration",
+    "CodingError",
+    "Factors",
     "Format",
     "KeepSparseState",
     "Palette",
     "QuantizedArray",
+    "Saved",
     "Schedule",
     "Scheme",
     "absmax",
     "apply_masks",
+    "break_even_rank",
     "calibrate",
     "check_masks",
+    "check_same_outputs",
     "cluster",
     "cubic",
     "density_start",
     "dequantize",
+    "factorize",
+    "factorize_kernel",
     "fake_quantize",
     "fake_quantize_array",
     "gptq",
@@ -98,16 +116,22 @@ __all__ = [
     "least_divergence",
     "least_squares",
     "linear_start",
+    "load_tree",
     "magnitude_masks",
     "magnitude_prune",
     "make_percentile",
     "mean_abs",
     "minmax",
+    "multiply_factors",
     "quantize",
     "quantize_array",
     "quantize_by_rules",
     "quantize_steps",
+    "save_tree",
     "scale_of",
+    "smooth",
+    "smooth_scales",
+    "sparse_matmul",
     "stream_absmax",
     "stream_average",
     "stream_entropy",
@@ -115,4 +139,5 @@ __all__ = [
     "stream_mse",
     "stream_percentile",
     "ternary",
+    "to_sparse",
 ]

@@ -38,12 +38,12 @@ class Extremes(NamedTuple):
     Attributes:
         low: the smallest, or its average.
         high: the largest.
-        count: the number of batches.
+        batches: how many there were.
     """
 
     low: Float[Array, "..."]
     high: Float[Array, "..."]
-    count: Float[Array, ""]
+    batches: Float[Array, ""]
 
 
 class Histogram(NamedTuple):
@@ -82,12 +82,13 @@ def stream_minmax(*, channels: int | None = None) -> Calibration:
     def update(state: Extremes, x: Float[Array, "..."]) -> Extremes:
         low, high = _extremes(x, channels)
         return Extremes(
-            jnp.minimum(state.low, low), jnp.maximum(state.high, high), state.count + 1
+            jnp.minimum(state.low, low),
+            jnp.maximum(state.high, high),
+            state.batches + 1,
         )
 
-    return Calibration(
-        lambda: _no_extremes(channels), update, lambda s: (s.low, s.high)
-    )
+    init = lambda: _no_extremes(channels)
+    return Calibration(init, update, lambda s: (s.low, s.high))
 
 
 def stream_absmax(*, channels: int | None = None) -> Calibration:
@@ -103,11 +104,10 @@ def stream_absmax(*, channels: int | None = None) -> Calibration:
     def update(state: Extremes, x: Float[Array, "..."]) -> Extremes:
         low, high = _extremes(x, channels)
         high = jnp.maximum(state.high, jnp.maximum(-low, high))
-        return Extremes(-high, high, state.count + 1)
+        return Extremes(-high, high, state.batches + 1)
 
-    return Calibration(
-        lambda: _no_extremes(channels), update, lambda s: (s.low, s.high)
-    )
+    init = lambda: _no_extremes(channels)
+    return Calibration(init, update, lambda s: (s.low, s.high))
 
 
 def stream_average(*, rate: float = 0.01, channels: int | None = None) -> Calibration:
@@ -129,12 +129,12 @@ def stream_average(*, rate: float = 0.01, channels: int | None = None) -> Calibr
     _checks.check_fraction(rate=rate)
 
     def update(state: Extremes, x: Float[Array, "..."]) -> Extremes:
-        step = jnp.where(state.count == 0, 1.0, rate)
+        step = jnp.where(state.batches == 0, 1.0, rate)
         low, high = _extremes(x, channels)
         return Extremes(
             state.low + step * (low - state.low),
             state.high + step * (high - state.high),
-            state.count + 1,
+            state.batches + 1,
         )
 
     return Calibration(

@@ -96,13 +96,14 @@ def gptq(
             f"`tile` is {tile}, but must divide the {kernel.shape[0]} inputs."
         )
     weights, factor = _prepare(kernel, inputs_gram, damping)
-    fit = range or usual_range(format)
-    rounded, scale = _round_rows(weights, factor, length, format, fit)
-    if not isinstance(scale, Tracer) and not bool(jnp.isfinite(rounded).all()):
+    if not isinstance(factor, Tracer) and not bool(jnp.isfinite(factor).all()):
         raise ValueError(
             "the sum of the inputs' products is not positive semidefinite in float32; "
             "use more `damping`, or other inputs."
         )
+    rounded, scale = _round_rows(
+        weights, factor, length, format, range or usual_range(format)
+    )
     return quantize_with(
         rounded.astype(kernel.dtype), scale, None, Scheme(format, 1, tile)
     )

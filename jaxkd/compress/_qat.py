@@ -77,8 +77,8 @@ def fake_quantize(params: Params, rules: trees.Rules) -> Params:
     """Rounds the weights of a tree to what quantizing it would make of them.
 
     The scales are those of the weights of the moment. Zeros stay zeros (but for
-    ``BINARY``), so masks are kept; of a :class:`Palette` the centroids are rounded, with
-    one scale, so it stays one: dequantize afterwards.
+    ``BINARY``), so masks are kept; of a :class:`Palette` the centroids are rounded,
+    with one scale, so it stays one: dequantize afterwards.
 
     Args:
         params: a tree of arrays and palettes.

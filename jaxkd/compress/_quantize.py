@@ -56,7 +56,7 @@ def quantize(
         \sigma = \max |x| / 127, \quad v = \mathrm{round}(x / \sigma)
 
     The maximum runs over all weights that share a scale; rounding is to nearest, ties
-    to even. The error of each weight which is not clipped is at most :math:`\sigma / 2`,
+    to even. The error of a weight which is not clipped is at most :math:`\sigma / 2`,
     and zeros stay zeros. A channel of zeros has the scale 1. For other formats and
     ranges see :class:`Scheme` and :func:`scale_of`; for several schemes in one tree,
     :func:`quantize_by_rules`.

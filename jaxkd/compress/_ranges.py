@@ -6,7 +6,7 @@ one clips the largest values and rounds the others finely.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 from jax import numpy as jnp
@@ -240,7 +240,9 @@ def scale_of(
     """
     if not format.affine:
         size = jnp.maximum(jnp.abs(low), jnp.abs(high))
-        return _positive(size / format.bound), None
+        # An empty range takes any scale if 0 is a level, and the least if it is not.
+        empty = jnp.finfo(size.dtype).tiny if format.bits == 1 else 1
+        return _positive(size / format.bound, empty), None
     low, high = jnp.minimum(low, 0), jnp.maximum(high, 0)
     scale = _positive((high - low) / (format.upper - format.lower))
     zero_point = jnp.clip(
@@ -249,6 +251,6 @@ def scale_of(
     return scale, zero_point.astype(jnp.int32)
 
 
-def _positive(scale: Float[Array, "..."]) -> Float[Array, "..."]:
+def _positive(scale: Float[Array, "..."], empty: Any = 1) -> Float[Array, "..."]:
     # Of a subnormal scale the quotient overflows, so it counts as an empty range.
-    return jnp.where(scale >= jnp.finfo(scale.dtype).tiny, scale, 1)
+    return jnp.where(scale >= jnp.finfo(scale.dtype).tiny, scale, empty)
