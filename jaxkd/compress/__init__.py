@@ -56,6 +56,7 @@ from jaxkd.compress._quantize import (
     quantize_array,
     quantize_by_rules,
 )
+from jaxkd.compress._qwix import from_qwix, to_qwix
 from jaxkd.compress._ranges import (
     absmax,
     least_divergence,
@@ -104,6 +105,7 @@ __all__ = [
     "factorize_kernel",
     "fake_quantize",
     "fake_quantize_array",
+    "from_qwix",
     "gptq",
     "gram",
     "histogram_entropy",
@@ -139,5 +141,6 @@ __all__ = [
     "stream_mse",
     "stream_percentile",
     "ternary",
+    "to_qwix",
     "to_sparse",
 ]
