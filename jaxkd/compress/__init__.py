@@ -63,9 +63,7 @@ from jaxkd.compress._qat import (
     quantize_steps,
 )
 from jaxkd.compress._quantize import (
-    QuantizedArray,
     Scheme,
-    dequantize,
     quantize,
     quantize_array,
     quantize_by_rules,
