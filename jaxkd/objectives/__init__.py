@@ -12,6 +12,11 @@ from jaxkd.objectives._heads import (
     reused_head_model,
 )
 from jaxkd.objectives._logits import hard_label, logit_mse, soft_target
+from jaxkd.objectives._memory import (
+    contrastive_representation,
+    on_embeddings,
+    on_queue,
+)
 from jaxkd.objectives._modules import Adapter, linear_adapter
 from jaxkd.objectives._paraphrased import (
     factor_transfer,
@@ -40,6 +45,7 @@ __all__ = [
     "activation_boundary",
     "combine",
     "confidence_weighted",
+    "contrastive_representation",
     "curriculum_temperature",
     "ensemble",
     "exits",
@@ -53,8 +59,10 @@ __all__ = [
     "masked_generation",
     "masked_tokens",
     "mean_over_batch",
+    "on_embeddings",
     "on_features",
     "on_logits",
+    "on_queue",
     "overhaul",
     "paraphrase",
     "relational_distance",

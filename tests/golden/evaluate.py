@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import pathlib
 import re
@@ -9,6 +10,7 @@ import re
 import jax
 import numpy as np
 from evaluate_features import MORE_FEATURES, channels_last, turned
+from evaluate_relations import MORE_RELATIONS, renamed
 from jax import numpy as jnp
 
 from jaxkd import losses
@@ -16,7 +18,7 @@ from jaxkd import losses
 HERE = pathlib.Path(__file__).parent
 DIRECTORY = pathlib.Path(os.environ.get("JAXKD_GOLDEN_DIR", HERE))
 STUDENTS = ("student", "student_0", "student_1", "student_2", "student_weight")
-DIFFERENTIATED = (*STUDENTS, "global_T", "log_scale")
+DIFFERENTIATED = (*STUDENTS, "student_wq", "global_T", "log_scale", "ws", "wt")
 
 
 @functools.cache
@@ -30,7 +32,7 @@ def load(directory, file):
             if name == "meta":
                 value = json.loads(str(value))
             cases.setdefault(case, {})[name] = value
-    return {name: channels_last(case) for name, case in cases.items()}
+    return {name: channels_last(renamed(case)) for name, case in cases.items()}
 
 
 def float_like(x, dtype):
@@ -47,7 +49,9 @@ def inputs(case, dtype):
     if "labels" in arrays:
         labels = arrays["labels"]
         if "student" in arrays and "student_weight" not in arrays:
-            labels = labels.reshape(arrays["student"].shape[:-1])
+            shape = arrays["student"].shape[:-1]
+            if labels.size == math.prod(shape):  # not those of several layers
+                labels = labels.reshape(shape)
         arrays["mask"] = labels >= 0
         arrays["labels"] = jnp.where(labels >= 0, labels, 0)
     return arrays
@@ -142,6 +146,7 @@ MORE = (
     (lambda names, _: "fea_mid" in names, uskd),
     (lambda _, call: re.search(r"\b(focal|confidence)\b", call), temperatures),
     *MORE_FEATURES,
+    *MORE_RELATIONS,
 )
 
 

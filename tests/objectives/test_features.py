@@ -74,6 +74,22 @@ ROWS = {
     "exits": objectives.exits(student=STAGES),
     "uncertainty": objectives.uncertainty_weighted(student="block1", teacher="block2"),
     "paraphrase": objectives.paraphrase(teacher="block2"),
+    "congruence": objectives.on_embeddings(
+        losses.neighbour_correlation, student="pool", teacher="pool", width=8
+    ),
+    "contrast": objectives.contrastive_representation(
+        student="pool", teacher="pool", size=12, negatives=5, width=8
+    ),
+    "instance queue": objectives.on_queue(
+        losses.instance_similarity_cross_entropy,
+        student="pool",
+        teacher="pool",
+        size=20,
+    ),
+    "anchor queues": objectives.on_queue(
+        losses.anchor_similarity_kl, student="pool", teacher="pool", size=20
+    ),
+    "relational": objectives.relational_distance(student="pool", teacher="pool"),
     "logits": objectives.on_logits(losses.decoupled_kd, beta=2.0),
     "coupled logits": objectives.on_logits(losses.intra_class_relation),
     "standardized logits": objectives.on_logits(
@@ -83,7 +99,8 @@ ROWS = {
         losses.soft_target_kl, temperature=optax.linear_schedule(1.0, 4.0, 10)
     ),
 }
-RANDOM = {"masked generation", "masked positions"}  # each device draws its own
+#: Here each device draws its own.
+RANDOM = {"masked generation", "masked positions", "contrast"}
 rows = pytest.mark.parametrize("name", ROWS)
 
 
@@ -96,6 +113,7 @@ class Case:
         self.batch = {
             "image": rng.normal(size=(12, 4, 4, 1)).astype(np.float32),
             "label": rng.integers(0, 3, 12).astype(np.int32),
+            "index": np.arange(12, dtype=np.int32),
         }
         self.tx = tx or optax.sgd(0.01)
         self.variables = self.teacher.init(jax.random.key(7), self.batch)
@@ -134,6 +152,27 @@ def test_devices_together_give_the_same_update(name):
         rtol=2e-4,
         atol=2e-6,
     )
+
+
+@pytest.mark.parametrize("name", sorted(RANDOM))
+def test_what_is_drawn_by_device_leaves_one_state(name):
+    case = Case(ROWS[name])
+    # check_vma refuses outputs that may differ between devices.
+    step = train.shard_map_step(case.step, train.data_mesh(jax.devices()[:4]))
+    state, metrics = step(case.state, case.variables, case.batch)
+    assert jnp.isfinite(metrics["loss"])
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, case.state)
+
+
+def test_the_memory_holds_each_example_in_its_place():
+    case = Case(ROWS["contrast"])
+    batch = {k: x[3:7] for k, x in case.batch.items()}
+    batch["mask"] = np.array([True, True, False, True])
+    before = case.state.objective_state
+    after = jax.jit(case.step)(case.state, case.variables, batch)[0].objective_state
+    changed = jnp.any(before.student != after.student, axis=1)
+    assert np.flatnonzero(changed).tolist() == [3, 4, 6]
+    assert bool(after.calibrated)
 
 
 def test_factor_transfer_takes_the_paraphraser_of_the_first_stage():
