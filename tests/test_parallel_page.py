@@ -1,4 +1,7 @@
-"""The page "One step, every machine": its programs run as printed."""
+"""The page "One step, every machine": its program of two processes runs as printed.
+
+The other programs run in test_docs.py.
+"""
 
 import pathlib
 import re
@@ -14,48 +17,30 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def programs():
-    """The program of one process, of all blocks but one, and that of two."""
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.S | re.M)
-    two = [block for block in blocks if "initialize_distributed(" in block]
-    one = [block for block in blocks if block not in two]
-    assert len(two) == 1
-    assert len(one) >= 9
-    return "\n".join(one), two[0]
-
-
-def start(program, *words):
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process):
-    try:
-        output, errors = process.communicate(timeout=400)
-    finally:
-        process.kill()
-    assert process.returncode == 0, errors[-3000:]
-    return output
-
-
-def test_all_modes_run_as_printed_and_give_the_same_numbers():
-    program, _ = programs()
-    assert program.count("assert_allclose") >= 9
-    finish(start(program))
-
-
 def test_two_processes_run_as_printed():
-    _, program = programs()
+    (program,) = re.findall(r"^```py\n(.*?)^```", PAGE.read_text(), re.S | re.M)
     assert "localhost:1234" in program
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     program = program.replace("localhost:1234", f"localhost:{port}")
-    running = [start(program, number) for number in "01"]
-    first, second = map(finish, running)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, number],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in "01"
+    ]
+    try:
+        outputs = [process.communicate(timeout=300) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    for process, (_, errors) in zip(running, outputs, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    first, second = (printed.split() for printed, _ in outputs)
     assert first == second
-    assert first.split()[0] == "2"
+    assert first[0] == "2"

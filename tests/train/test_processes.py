@@ -36,6 +36,7 @@ def run(mode, folder, *, processes, devices, steps):
     finally:
         for process in running:
             process.kill()
+            process.communicate()
     for process, output in zip(running, outputs, strict=True):
         assert process.returncode == 0, output[-3000:]
     files = [f"{mode}-{processes}x{devices}-{n}.json" for n in range(processes)]
