@@ -4,9 +4,11 @@ A row is named by its function, and after a comma by what is special about the r
 """
 
 from rows_features import FEATURE_HELPERS, FEATURES
+from rows_relations import RELATION_HELPERS, RELATIONS
+from rows_transformers import TRANSFORMERS
 
-ARRAY_ROWS = {**FEATURES}
-HELPERS = FEATURE_HELPERS
+ARRAY_ROWS = {**FEATURES, **RELATIONS, **TRANSFORMERS}
+HELPERS = FEATURE_HELPERS | RELATION_HELPERS
 
 
 def public_names(rows):

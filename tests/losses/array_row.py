@@ -7,6 +7,7 @@ import jax
 from jax import numpy as jnp
 
 BATCH = 4
+FIXED = {"shared", "record"}  # roles of what has no batch
 COMPILED = {}
 
 
@@ -16,7 +17,7 @@ class ArrayRow(NamedTuple):
     fn: Callable[..., jax.Array]
     make: Callable[[jax.Array], tuple[jax.Array, ...]]  # arguments, from a key
     kwargs: dict[str, Any] = {}
-    roles: str = "student teacher"  # of the arguments; also `rows` and `shared`
+    roles: str = "student teacher"  # of the arguments; also `rows` and those of FIXED
     scalar: bool = False  # one number for the batch: takes `where` and `axis_name`
     ordered: bool = False  # depends on the order of the examples
     zero_at_equality: bool = True  # only where student and teacher have one shape
@@ -26,7 +27,10 @@ class ArrayRow(NamedTuple):
 
     @property
     def names(self):
-        """`student` and `teacher` are compared; `rows` have a batch, `shared` not."""
+        """`student` and `teacher` are compared; `rows` have a batch, `shared` not.
+
+        A `record` is a memory: of any size, in a dtype of its own.
+        """
         return self.roles.split()
 
     def places(self, *roles):
@@ -50,7 +54,7 @@ def arguments(row, seed=0, dtype=jnp.float32, scale=1.0):
     """The arguments of a row, of which student and teacher are scaled."""
     made = []
     for name, x in zip(row.names, row.make(jax.random.key(seed)), strict=True):
-        if jnp.issubdtype(x.dtype, jnp.floating):
+        if name != "record" and jnp.issubdtype(x.dtype, jnp.floating):
             x = (scale * x if name in {"student", "teacher"} else x).astype(dtype)
         made.append(x)
     return made
@@ -97,6 +101,6 @@ def replaced(made, places, values):
 def by_example(row, made, change):
     """The arguments with `change` applied to those that have a batch."""
     return [
-        x if name == "shared" else change(x)
+        x if name in FIXED else change(x)
         for name, x in zip(row.names, made, strict=True)
     ]

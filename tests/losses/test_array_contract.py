@@ -10,6 +10,7 @@ import pytest
 from array_contract import ARRAY_ROWS
 from array_row import (
     BATCH,
+    FIXED,
     arguments,
     by_example,
     call,
@@ -55,8 +56,9 @@ def more_examples(row):
     batches = [arguments(row, seed) for seed in range(TIMES)]
     joined = []
     for name, *parts in zip(row.names, *batches, strict=True):
-        whole = jnp.concatenate(parts)[: 2 * DEVICES]
-        joined.append(parts[0] if name == "shared" else whole)
+        fixed = name in FIXED
+        whole = parts[0] if fixed else jnp.concatenate(parts)[: 2 * DEVICES]
+        joined.append(whole)
     return joined
 
 
@@ -79,7 +81,7 @@ def test_jit_agrees_with_eager(row):
 @one_by_one
 def test_batch_is_vmap_of_examples(row):
     made = arguments(row)
-    axes = [None if name == "shared" else 0 for name in row.names]
+    axes = [None if name in FIXED else 0 for name in row.names]
     alone = lambda *a: call(row, by_example(row, a, lambda x: x[None]))[0]
     assert_close(jax.vmap(alone, in_axes=axes)(*made), call(row, made))
 
@@ -137,7 +139,8 @@ def test_double_precision_in_gives_double_precision_out(row):
 @rows
 def test_half_precision_in_gives_float32_out(row):
     half = arguments(row, dtype=jnp.bfloat16)
-    wide = [x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half]
+    widen = lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
+    wide = jax.tree.map(widen, half)
     assert call(row, half).dtype == jnp.float32
     assert_close(call(row, half), call(row, wide))
 
@@ -181,7 +184,7 @@ def test_is_finite_for_examples_that_are_all_the_same(row):
 def test_shapes_are_never_broadcast(row):
     made = arguments(row)
     for i, x in enumerate(made):
-        if row.names[i] == "shared" and x.ndim == 0:
+        if row.names[i] == "record" or (row.names[i] == "shared" and x.ndim == 0):
             continue
         for wrong in (x[:1], x[None]):
             with pytest.raises((ValueError, TypeError)):
@@ -238,7 +241,7 @@ def test_over_vmapped_devices_it_is_that_of_the_global_batch(row):
     made = more_examples(row)
     where = jnp.arange(2 * DEVICES) % 5 != 3
     split = lambda x: x.reshape(DEVICES, -1, *x.shape[1:])
-    axes = [None if name == "shared" else 0 for name in row.names]
+    axes = [None if name in FIXED else 0 for name in row.names]
     places = row.places("student")
 
     def devices_mean(students):
@@ -261,7 +264,7 @@ def test_over_sharded_devices_it_is_that_of_the_global_batch(row):
         (DEVICES,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,)
     )
     sharded, whole = PartitionSpec("devices"), PartitionSpec()
-    specs = tuple(whole if name == "shared" else sharded for name in row.names)
+    specs = tuple(whole if name in FIXED else sharded for name in row.names)
     on_one = lambda *a: call(row, a, axis_name="devices")[None]
     run = jax.jit(jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=sharded))
     assert_close(run(*made), jnp.full(DEVICES, call(row, made)))
