@@ -1,5 +1,6 @@
 """What the memories of contrastive losses share."""
 
+import numpy as np
 from jax import core, lax, numpy as jnp
 from jaxtyping import Array
 
@@ -44,7 +45,8 @@ def check_places(held: Array, **places: Array) -> None:
             raise TypeError(f"`{name}` must be integers, got {array.dtype}.")
         if isinstance(array, core.Tracer) or array.size == 0:
             continue
-        least, most = int(array.min()), int(array.max())
+        values = np.asarray(array)  # an operation of JAX may be traced
+        least, most = int(values.min()), int(values.max())
         if least < 0 or most >= len(held):
             raise ValueError(
                 f"`{name}` must be in [0, {len(held)}), the size of the memory; got "
