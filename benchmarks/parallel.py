@@ -17,6 +17,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import jax
@@ -29,7 +30,7 @@ from jax import numpy as jnp  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec as P  # noqa: E402
 
 import jaxkd  # noqa: E402
-from jaxkd import models, objectives, train  # noqa: E402
+from jaxkd import deploy, models, objectives, train  # noqa: E402
 
 CNN = lambda *widths: models.from_linen(models.CNN(widths=widths, classes=10))
 MLP = lambda *hidden: models.from_linen(models.MLP(hidden=hidden, classes=10))
@@ -271,6 +272,38 @@ def print_baked(rounds):
             print("".join(words) + "|", flush=True)
 
 
+def print_exported(rounds):
+    """The student as an artefact, read from disk: weights beside the program, or in it."""
+    print("| exported student | rows | argument ms | baked ms | ratio |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in PAIRS:
+            case = Case(name, 8)
+            image = {"image": case.batch["image"]}
+            variables = models.Variables(
+                case.state.params["student"], case.state.model_state
+            )
+            baked = models.bake(case.student, variables), models.Variables({})
+            pairs = {"argument": (case.student, variables), "baked": baked}
+            artefacts = {
+                kind: deploy.export(*pair, image, f"{folder}/{name}-{kind}")
+                for kind, pair in pairs.items()
+            }
+            for rows in (8, 128):
+                image = {"image": jax.device_put(Case(name, rows).batch["image"])}
+                contenders = {
+                    kind: functools.partial(artefact.predict, image)
+                    for kind, artefact in artefacts.items()
+                }
+                times = turns(contenders, rounds)
+                medians = [1000 * statistics.median(x) for x in times.values()]
+                print(
+                    f"| {name} | {rows} | {medians[0]:.3f} | {medians[1]:.3f} "
+                    f"| {ratio(times, 'argument', 'baked'):.2f} |",
+                    flush=True,
+                )
+
+
 def one_of_several(port, processes, process, rows, rounds):
     """A process of the weak scaling, with rows of its own and one device."""
     jax.config.update("jax_num_cpu_devices", 1)
@@ -331,6 +364,8 @@ def main():
     print_memory(parsed.rows)
     print("\n## A baked teacher\n")
     print_baked(parsed.rounds)
+    print()
+    print_exported(parsed.rounds)
     print("\n## From one process to two\n")
     print_scaling(parsed.rows, parsed.rounds)
 

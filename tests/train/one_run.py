@@ -60,8 +60,9 @@ with (
 
     if int(state.step) < steps:
         hooks = [train.Hook(every, save)]
-        for state, metrics in train.fit(
+        run = train.fit(
             step, state, followed, batches, steps=steps, hooks=hooks, stop=stop
-        ):
+        )
+        for state, _ in run:
             say("update", int(state.step))
 say("end", int(state.step), trees.digest(state))

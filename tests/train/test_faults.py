@@ -15,11 +15,11 @@ LIMIT_S = 120
 
 
 def start(folder, *, steps, every):
+    numbers = steps, every
     # Without the cache of programs: a killed process would leave half a file in it.
     environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
     return subprocess.Popen(
-        [sys.executable, "-W", "error::UserWarning", SCRIPT, folder]
-        + [str(steps), str(every)],
+        [sys.executable, "-W", "error::UserWarning", SCRIPT, folder, *map(str, numbers)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
