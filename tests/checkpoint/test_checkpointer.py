@@ -276,7 +276,9 @@ with checkpoint.Checkpointer(sys.argv[1], keep=3) as checkpointer:
 """
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.05, 0.11, 0.23])
+@pytest.mark.parametrize(
+    "delay", [0.05, *(pytest.param(x, marks=pytest.mark.slow) for x in (0, 0.11, 0.23))]
+)
 def test_kill_while_saving_leaves_a_whole_checkpoint(tmp_path, delay):
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
