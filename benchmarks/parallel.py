@@ -273,7 +273,7 @@ def print_baked(rounds):
 
 
 def print_exported(rounds):
-    """The student as an artefact, read from disk: weights beside the program, or in it."""
+    """The student, loaded from disk: its weights beside the program, or in it."""
     print("| exported student | rows | argument ms | baked ms | ratio |")
     print("| --- | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:

@@ -114,9 +114,7 @@ def make_train_step(
         *,
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
-        if teacher_variables is not None:
-            with jax.named_scope("teacher"):
-                teacher_variables = restored(teacher_variables)
+        teacher_variables = _as_arrays(teacher_variables)
         guard = guard_of(state.opt_state)
         scale = jnp.float32(1.0) if guard is None else guard.scale
         params = varying(state.params, axis_name)
@@ -163,3 +161,10 @@ def _step_key(state: TrainState, axis_name: str | None) -> jax.Array:
     if axis_name is None:
         return key
     return jax.random.fold_in(key, lax.axis_index(axis_name))
+
+
+def _as_arrays(variables: Variables | None) -> Variables | None:
+    if variables is None:
+        return None
+    with jax.named_scope("teacher"):
+        return restored(variables)

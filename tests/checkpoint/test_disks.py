@@ -7,7 +7,6 @@ import os
 import subprocess
 
 import chex
-import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
