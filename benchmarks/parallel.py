@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 import jax
 
@@ -160,9 +161,7 @@ def turns(contenders, rounds, calls=8):
     for i in range(rounds + 2):
         for name, call in contenders.items():
             began = time.perf_counter()
-            for _ in range(calls):
-                found = call()
-            jax.block_until_ready(found)
+            jax.block_until_ready([call() for _ in range(calls)])
             if i >= 2:  # the first compile and warm up
                 times[name].append((time.perf_counter() - began) / calls)
     return times
@@ -196,7 +195,8 @@ def print_times(rows, rounds):
 
     def run_hand():
         batch = jax.device_put(case.batch, split)
-        *own[0], loss = hand(*own[0], placed, batch)
+        params, opt_state, loss = hand(*own[0], placed, batch)
+        own[0] = params, opt_state
         return loss
 
     step = case.step
@@ -239,8 +239,8 @@ def print_memory(rows):
         case = Case("CNN + BatchNorm", rows, **options)
         lowered = jax.jit(case.step).lower(case.state, case.variables, case.batch)
         program = lowered.compile()
-        memory = program.memory_analysis().temp_size_in_bytes / 1e6
-        gigas = program.cost_analysis()["flops"] / 1e9
+        known: Any = program.memory_analysis(), program.cost_analysis()
+        memory, gigas = known[0].temp_size_in_bytes / 1e6, known[1]["flops"] / 1e9
         print(f"| {name} | {memory:.2f} | {gigas:.3f} |", flush=True)
 
 
@@ -257,7 +257,10 @@ def print_baked(rounds):
                 contenders[f"step {kind}"] = functools.partial(
                     step, case.state, case.variables, case.batch
                 )
-                forward = jax.jit(lambda v, b, c=case: c.teacher.apply(*v, b).logits)
+                teacher = case.teacher.apply
+                forward = jax.jit(
+                    lambda v, b, f=teacher: f(v.params, v.state, b).logits
+                )
                 contenders[f"forward {kind}"] = functools.partial(
                     forward, case.variables, case.batch
                 )
@@ -286,8 +289,8 @@ def print_exported(rounds):
             baked = models.bake(case.student, variables), models.Variables({})
             pairs = {"argument": (case.student, variables), "baked": baked}
             artefacts = {
-                kind: deploy.export(*pair, image, f"{folder}/{name}-{kind}")
-                for kind, pair in pairs.items()
+                kind: deploy.export(model, own, image, f"{folder}/{name}-{kind}")
+                for kind, (model, own) in pairs.items()
             }
             for rows in (8, 128):
                 image = {"image": jax.device_put(Case(name, rows).batch["image"])}
