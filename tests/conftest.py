@@ -10,8 +10,8 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 
