@@ -1,13 +1,9 @@
 import os
 
-# Tests compile far more than they run: programs of any speed will do.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-        os.environ.get("XLA_FLAGS", ""),
-    ]
-)
+# Tests compile far more than they run, so the compiler need not try hard. At level 0 it
+# is wrong: some gradients of convolutions are NaN (jax 0.10.2).
+flags = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {flags}"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax

@@ -33,8 +33,8 @@ def on_logits(
 ) -> Objective:
     """Any loss on logits as an objective.
 
-    Its positional arguments are read by their names: ``student_logits`` and
-    ``teacher_logits`` from the models, ``labels`` from ``batch[label]``, and any other,
+    Its positional arguments are read by their names: ``student_logits`` or ``student``,
+    and the teacher's, from the models, ``labels`` from ``batch[label]``, and any other,
     such as the ``teacher_ids`` and ``teacher_values`` of a sparse teacher, from the
     entry of the batch of that name.
 
@@ -88,9 +88,9 @@ def logit_objective(
     arguments = positional(loss)
 
     def read(view: View, argument: str) -> Array:
-        if argument == "student_logits":
+        if argument in {"student_logits", "student"}:
             return view.student.logits
-        if argument == "teacher_logits":
+        if argument in {"teacher_logits", "teacher"}:
             return teacher_of(view, name).logits
         return _checks.get(
             view.batch, label if argument == "labels" else argument, name

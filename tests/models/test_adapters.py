@@ -48,7 +48,8 @@ class EquinoxNet(eqx.Module):
 
     def __call__(self, x, key=None):
         body = self.body(x)
-        return self.head(self.dropout(jax.nn.relu(body), key=key)), {"body": body}
+        hidden = jax.nn.relu(body)
+        return self.head(self.dropout(hidden, key=key)), {"hidden": hidden}
 
 
 def plain():

@@ -1,6 +1,7 @@
 """Objectives on features: made from shapes, trained, alike in every mode."""
 
 import chex
+import equinox as eqx
 import flax.linen as nn
 import jax
 import numpy as np
@@ -271,10 +272,27 @@ def function_model(width):
     return models.from_function(fn, init)
 
 
+class EquinoxNet(eqx.Module):
+    body: eqx.nn.Linear
+    head: eqx.nn.Linear
+
+    def __init__(self, width):
+        body, head = jax.random.split(jax.random.key(width))
+        self.body = eqx.nn.Linear(16, width, key=body)
+        self.head = eqx.nn.Linear(width, 3, key=head)
+
+    def __call__(self, x):
+        return self.head(jax.nn.relu(self.body(x.ravel())))
+
+
 @pytest.mark.parametrize(
     "build",
-    [lambda w: models.from_nnx(NNXNet(w, nnx.Rngs(w))), function_model],
-    ids=["nnx", "function"],
+    [
+        lambda w: models.from_nnx(NNXNet(w, nnx.Rngs(w))),
+        lambda w: models.from_equinox(EquinoxNet(w)),
+        function_model,
+    ],
+    ids=["nnx", "equinox", "function"],
 )
 def test_any_framework_takes_one_line(build):
     student, teacher = build(4), build(8)

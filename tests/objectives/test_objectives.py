@@ -111,3 +111,10 @@ def test_a_mask_that_does_not_fit_is_named():
         values(objectives.hard_label(), view(mask=jnp.ones(4, bool)))
     with pytest.raises(KeyError, match=r"hard_label needs batch\['labelled'\]"):
         values(objectives.hard_label(where="labelled"), view())
+
+
+def test_a_loss_of_any_two_arrays_reads_the_logits():
+    loss = objectives.on_logits(losses.similarity_mahalanobis)
+    terms, _ = loss.apply({}, {}, view())
+    expected = losses.similarity_mahalanobis(STUDENT, TEACHER)
+    np.testing.assert_allclose(terms["similarity_mahalanobis"].mean.value, expected)
