@@ -20,6 +20,7 @@ from jaxkd.losses._common import (
     safe_sqrt,
     softmax,
 )
+from jaxkd.losses._rows import EPSILON, correlation_rows
 
 
 def inter_class_relation(
@@ -59,8 +60,9 @@ def inter_class_relation(
         Huang et al., `Knowledge Distillation from A Stronger Teacher
         <https://arxiv.org/abs/2205.10536>`_, 2022, equation 8.
     """
-    q, p = _probabilities(student_logits, teacher_logits, temperature)
-    return 1 - _correlation(q, p, jnp.ones(q.shape, bool), axis=-1)
+    _checks.check_logits(student_logits, teacher_logits)
+    s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
+    return correlation_rows(s, t, inverse_temperature(temperature, s), None)
 
 
 def intra_class_relation(
@@ -236,4 +238,4 @@ def _correlation(a: Array, b: Array, counts: Array, axis: int) -> Array:
         for x in (a, b)
     )
     norms = safe_sqrt(jnp.sum(a**2, axis=axis)) * safe_sqrt(jnp.sum(b**2, axis=axis))
-    return jnp.sum(a * b, axis=axis) / (norms + 1e-8)
+    return jnp.sum(a * b, axis=axis) / (norms + EPSILON)
