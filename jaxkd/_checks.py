@@ -71,6 +71,66 @@ def check_logits(student_logits: Array, teacher_logits: Array) -> None:
         )
 
 
+def check_features(student: Array, teacher: Array) -> None:
+    """Raises unless both are floating point, of one batch, with a last axis.
+
+    Args:
+        student: shape ``[batch, ..., channels]``.
+        teacher: the same batch; all other axes may differ.
+
+    Raises:
+        TypeError: if either is not floating point.
+        ValueError: if an axis is missing or empty, or the batches differ.
+    """
+    check_floating(student=student, teacher=teacher)
+    for name, x in {"student": student, "teacher": teacher}.items():
+        if x.ndim < 2 or 0 in x.shape[1:]:
+            raise ValueError(
+                f"`{name}` must have shape [batch, ..., channels] with no empty axis, "
+                f"got {x.shape}."
+            )
+    if student.shape[0] != teacher.shape[0]:
+        raise ValueError(
+            f"`student` has {student.shape[0]} examples (its first axis), but "
+            f"`teacher` has {teacher.shape[0]}; they must be of the same batch."
+        )
+
+
+def check_same_axes(student: Array, teacher: Array, axes: slice, what: str) -> None:
+    """Raises unless some axes of two arrays agree.
+
+    Args:
+        student: an array.
+        teacher: an array.
+        axes: which axes.
+        what: what they are, for the message.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    s, t = student.shape[axes], teacher.shape[axes]
+    if s != t:
+        raise ValueError(
+            f"`student` has {what} {s}, but `teacher` has {t} (shapes {student.shape} "
+            f"and {teacher.shape}); they must be equal."
+        )
+
+
+def check_shape(shape: tuple[int, ...], **arrays: Array) -> None:
+    """Raises unless all named arrays have a shape.
+
+    Args:
+        shape: the shape wanted.
+        **arrays: the arrays, under the names by which the caller knows them.
+
+    Raises:
+        ValueError: if an array has another.
+    """
+    for name, array in arrays.items():
+        if array.shape != shape:
+            raise ValueError(f"`{name}` must have shape {shape}, got {array.shape}.")
+
+
 def check_labels(logits: Array, labels: Array) -> None:
     """Raises unless labels are integers, one for each row of the logits, in range.
 
@@ -240,18 +300,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     Args:
         name: the name that was not found.
-        known: the names there are.
+        known: the names there are; of a dict of arrays, their shapes are told too.
 
     Returns:
         ``"did you mean 'a'? There are: 'a', 'b'."``, or words for no names at all.
     """
-    known = sorted(known)
-    if not known:
+    names = sorted(known)
+    if not names:
         return "there are none."
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    shown = ", ".join(map(repr, known[:40]))
-    return f"{hint}There are: {shown}{', ...' if len(known) > 40 else ''}."
+    arrays = known if isinstance(known, Mapping) else {}
+    shapes = {n: f" {x.shape}" for n, x in arrays.items() if hasattr(x, "shape")}
+    shown = ", ".join(f"{n!r}{shapes.get(n, '')}" for n in names[:40])
+    return f"{hint}There are: {shown}{', ...' if len(names) > 40 else ''}."
 
 
 def get(batch: Mapping[str, Any], key: str, reader: str) -> Any:

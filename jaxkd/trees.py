@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 from jax import numpy as jnp
+from jax.experimental import multihost_utils
 
 from jaxkd import _checks
 from jaxkd._types import Tree
@@ -230,6 +231,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
 def to_numpy(leaf: Any) -> np.ndarray:
     """The bytes of a leaf on the host; a typed PRNG key becomes its key data.
 
+    An array that is spread over processes is gathered: all of them must call this.
+
     Args:
         leaf: an array, a typed key or a scalar.
 
@@ -238,6 +241,8 @@ def to_numpy(leaf: Any) -> np.ndarray:
     """
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        leaf = multihost_utils.process_allgather(leaf, tiled=True)
     return np.asarray(leaf)
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self, cast
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from jaxkd import trees
@@ -24,6 +25,7 @@ from jaxkd.checkpoint._reading import (
     check_finite,
     check_leaves,
     checksum,
+    global_array,
     host_shape,
     read_manifest,
     read_state,
@@ -164,6 +166,7 @@ class Checkpointer:
         """
         self._check_order(step)
         check_leaves(state)
+        state = jax.tree.map(global_array, state)
         host = {path: trees.to_numpy(x) for path, x in trees.flatten(state).items()}
         check_finite(step, host)
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
@@ -271,12 +274,15 @@ class Checkpointer:
             "and the one before it is used.",
             stacklevel=3,
         )
-        aside = folder.with_name(f"{folder.name}.damaged")
-        number = 1
-        while aside.exists():
-            number += 1
-            aside = folder.with_name(f"{folder.name}.damaged-{number}")
-        folder.rename(aside)
+        if jax.process_index() == 0:
+            aside = folder.with_name(f"{folder.name}.damaged")
+            number = 1
+            while aside.exists():
+                number += 1
+                aside = folder.with_name(f"{folder.name}.damaged-{number}")
+            folder.rename(aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"jaxkd {folder} set aside")
         self._orbax.reload()
 
     def _check_manifest(

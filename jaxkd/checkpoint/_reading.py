@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec
 from orbax.checkpoint import v1 as ocp
 
 from jaxkd import trees
@@ -49,6 +51,25 @@ def host_shape(x: Any) -> jax.ShapeDtypeStruct:
         ),
         x,
     )
+
+
+def global_array(x: jax.Array) -> jax.Array:
+    """An array that Orbax can save: with several processes, one of them all.
+
+    Args:
+        x: an array; one of this process alone, as ``pmap`` gives, must be the same
+            on all.
+
+    Returns:
+        The same values.
+    """
+    if jax.process_count() == 1 or not x.is_fully_addressable:
+        return x
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        data = global_array(jax.random.key_data(x))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    mesh = Mesh(np.array(jax.devices()), ("all",))
+    return multihost_utils.host_local_array_to_global_array(x, mesh, PartitionSpec())
 
 
 def check_leaves(state: Tree) -> None:

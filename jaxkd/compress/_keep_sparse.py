@@ -1,6 +1,7 @@
 """Sparsity kept during training, as the last link of an optax chain."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import optax
@@ -11,6 +12,9 @@ from jaxkd import _checks, trees
 from jaxkd._types import Params, Tree
 from jaxkd.compress._masks import magnitude_masks
 from jaxkd.compress._schedules import Schedule
+
+#: ``(params, gradients, sparsity) -> masks``; gradients are ``None`` if not given.
+Draw: TypeAlias = Callable[[Params, Tree, Array], Tree]
 
 
 class KeepSparseState(NamedTuple):
@@ -33,7 +37,8 @@ def keep_sparse(
     where: str = "kernel$",
     across: bool = False,
     every: int = 1,
-) -> optax.GradientTransformation:
+    draw: Draw | None = None,
+) -> optax.GradientTransformationExtraArgs:
     """Makes pruned weights exactly zero; must be the last link of the chain.
 
     Its update of a pruned weight :math:`p` is :math:`-p`, so that
@@ -41,11 +46,11 @@ def keep_sparse(
     decay want. The masks live in the optimizer's state, so they are checkpointed and
     sharded with it.
 
-    The masks follow the magnitudes of the weights after the update, pruned ones
-    counting as 0, so that growing sparsity never revives a weight. They are drawn anew
-    when the sparsity asked for has changed since they were drawn, and either the step
-    is a multiple of ``every`` or the schedule rests at the next step. Hence the end
-    value of any schedule is reached at the step at which the schedule reaches it.
+    The masks follow the magnitudes of the weights which the update is given, pruned
+    ones counting as 0, so that growing sparsity never revives a weight. They are drawn
+    anew when the sparsity asked for has changed since they were drawn, and either the
+    step is a multiple of ``every`` or the schedule rests at the next step. Hence the
+    end value of any schedule is reached at the step at which the schedule reaches it.
 
     Args:
         sparsity: the fraction of zeros, in ``[0, 1)``, or a schedule of it such as
@@ -56,9 +61,12 @@ def keep_sparse(
         across: one threshold for all these leaves together; see
             :func:`magnitude_masks`.
         every: steps from one drawing of the masks to the next.
+        draw: ``(params, gradients, sparsity) -> masks``, in place of magnitudes; it is
+            given the leaves that ``where`` matches, and ``None`` for others. Gradients
+            come with :func:`forget_pruned`, or as the extra argument ``gradients``.
 
     Returns:
-        An :class:`optax.GradientTransformation`, whose update needs ``params``.
+        An :class:`optax.GradientTransformationExtraArgs`; its update needs ``params``.
 
     Raises:
         ValueError: if a number is out of range, or, at ``init``, no path matches.
@@ -79,34 +87,59 @@ def keep_sparse(
     if every < 1:
         raise ValueError(f"`every` must be at least 1, got {every}.")
     schedule = _as_schedule(sparsity)
+    if draw is None:
+        draw = lambda p, g, s: magnitude_masks(p, s, where=where, across=across)
 
     def init(params: Params) -> KeepSparseState:
-        pruned, _ = trees.split(params, trees.mask(params, where))
-        masks = jax.tree.map(lambda p: jnp.ones(jnp.shape(p), bool), pruned)
-        return KeepSparseState(jnp.zeros((), jnp.int32), jnp.zeros(()), masks)
+        return KeepSparseState(
+            jnp.zeros((), jnp.int32), jnp.zeros(()), all_kept(params, where)
+        )
 
     def update(
-        updates: Tree, state: Any, params: Params | None = None
+        updates: Tree,
+        state: Any,
+        params: Params | None = None,
+        *,
+        gradients: Tree = None,
+        **extra_args: Any,
     ) -> tuple[Tree, KeepSparseState]:
-        if params is None:
-            raise ValueError(
-                "keep_sparse needs `params`: tx.update(grads, state, params)."
-            )
+        del extra_args  # of other links
+        params = needed(params, "keep_sparse")
         step = state.step + 1
         target = schedule(step)
         due = (step % every == 0) | (schedule(step + 1) == target)
         due &= target != state.sparsity
 
-        def draw() -> Tree:
-            after = jax.tree.map(_masked_sum, params, updates, state.masks)
-            return magnitude_masks(after, target, where=where, across=across)
+        def redraw() -> Tree:
+            now = jax.tree.map(_masked, params, state.masks)
+            given = None if gradients is None else only_those_of(now, gradients)
+            return only_those_of(state.masks, draw(now, given, target))
 
-        masks = jax.lax.cond(due, draw, lambda: state.masks)
+        masks = jax.lax.cond(due, redraw, lambda: state.masks)
         drawn = jnp.where(due, target, state.sparsity)
-        zeroed = jax.tree.map(_masked_update, params, updates, masks)
+        zeroed = jax.tree.map(masked_update, params, updates, masks)
         return zeroed, KeepSparseState(step, drawn, masks)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def all_kept(params: Params, where: str) -> Tree:
+    """Masks that are true, for the leaves to prune; ``None`` for the others."""
+    pruned, _ = trees.split(params, trees.mask(params, where))
+    return jax.tree.map(lambda p: jnp.ones(jnp.shape(p), bool), pruned)
+
+
+def only_those_of(some: Tree, others: Tree) -> Tree:
+    """The other leaves where there are some, ``None`` elsewhere."""
+    pick = lambda one, other: None if one is None else other
+    return jax.tree.map(pick, some, others, is_leaf=lambda x: x is None)
+
+
+def needed(params: Params | None, name: str) -> Params:
+    """Raises unless the update was given the parameters."""
+    if params is None:
+        raise ValueError(f"{name} needs `params`: tx.update(grads, state, params).")
+    return params
 
 
 def _as_schedule(sparsity: float | Schedule) -> Schedule:
@@ -116,13 +149,12 @@ def _as_schedule(sparsity: float | Schedule) -> Schedule:
     return lambda step: jnp.float32(sparsity)
 
 
-def _masked_sum(p: Array, u: Array, mask: Array | None) -> Array | None:
-    if mask is None:
-        return None
-    return jnp.where(mask, p + u.astype(p.dtype), jnp.zeros_like(p))
+def _masked(p: Array, mask: Array | None) -> Array | None:
+    return None if mask is None else jnp.where(mask, p, jnp.zeros_like(p))
 
 
-def _masked_update(p: Array, u: Array, mask: Array | None) -> Array:
+def masked_update(p: Array, u: Array, mask: Array | None) -> Array:
+    """The update, and what makes pruned weights zero."""
     if mask is None:
         return u
     # -p must be exact, whatever the precision of the updates.

@@ -1,23 +1,76 @@
-"""Which weights are pruned: masks are trees of booleans, true where a weight is kept.
+"""Which weights are pruned: masks are trees of booleans, true where one is kept."""
 
-The threshold between kept and pruned weights is found by bisection on the bits of the
-scores. Non-negative floats are ordered as their bits are, so 31 counting passes find
-the exact k-th largest score: no sort, and on sharded arrays only scalars travel.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array
 
 from jaxkd import _checks, trees
 from jaxkd._types import Params, Tree
+from jaxkd.compress._scores import magnitude_scores
+from jaxkd.compress._selection import keep_largest, number_kept
+
+#: One fraction of zeros, a traced one too, or one for each path.
+Sparsity: TypeAlias = float | Array | Mapping[str, float]
+
+
+def top_masks(
+    scores: Tree,
+    sparsity: Sparsity,
+    *,
+    where: str = "kernel$",
+    across: bool = False,
+) -> Tree:
+    """Marks the weights of the highest scores.
+
+    Exactly ``round(sparsity * n)`` of ``n`` weights are dropped (but one is always
+    kept), also when scores are tied: of tied weights the earlier ones are kept.
+
+    Args:
+        scores: a tree of scores, signed or not, with the shapes of the weights.
+        sparsity: the fraction of weights to drop, in ``[0, 1)``; a traced scalar too,
+            or one for each path, such as of :func:`erk_sparsities`.
+        where: a regular expression for the paths of the leaves to prune.
+        across: if true, one threshold for all these leaves together (global pruning);
+            if not, one for each.
+
+    Returns:
+        A tree of booleans with the structure and shapes of ``scores``; true where a
+        weight is kept, and everywhere on leaves that are not pruned.
+
+    Raises:
+        ValueError: if ``sparsity`` is outside ``[0, 1)``, no path matches, a path has
+            no sparsity, or sparsities by path meet ``across``.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import compress
+        >>> scores = {"kernel": jnp.array([1.0, -3.0, 0.5, 2.0])}
+        >>> print(compress.top_masks(scores, 0.5)["kernel"])
+        [ True False False  True]
+    """
+    if across and isinstance(sparsity, Mapping):
+        raise ValueError("`across` sets one threshold, but `sparsity` has many.")
+    chosen = pick(scores, where)
+    asked = sparsities(sparsity, chosen)
+    if across:
+        keep = number_kept(sum(x.size for x in chosen.values()), sparsity_of(sparsity))
+        kept = keep_largest(list(chosen.values()), keep)
+        return spread(scores, dict(zip(chosen, kept, strict=True)))
+    return spread(
+        scores,
+        {
+            path: keep_largest([x], number_kept(x.size, asked[path]))[0]
+            for path, x in chosen.items()
+        },
+    )
 
 
 def magnitude_masks(
     params: Params,
-    sparsity: float | Array,
+    sparsity: Sparsity,
     *,
     where: str = "kernel$",
     across: bool = False,
@@ -31,7 +84,8 @@ def magnitude_masks(
 
     Args:
         params: a tree of arrays.
-        sparsity: the fraction of weights to drop, in ``[0, 1)``; a traced scalar too.
+        sparsity: the fraction of weights to drop, in ``[0, 1)``; a traced scalar too,
+            or one for each path, such as of :func:`erk_sparsities`.
         where: a regular expression for the paths of the leaves to prune.
         across: if true, one threshold for all these leaves together (global pruning),
             so that some become sparser than others; if not, one for each.
@@ -55,18 +109,7 @@ def magnitude_masks(
         Han et al., `Learning both Weights and Connections for Efficient Neural
         Networks <https://arxiv.org/abs/1506.02626>`_, 2015, section 3.
     """
-    if not isinstance(sparsity, jax.Array):
-        _checks.check_sparsity(sparsity)
-    chosen = trees.mask(params, where)
-    leaves, treedef = jax.tree.flatten(params)
-    picked = [i for i, m in enumerate(jax.tree.leaves(chosen)) if m]
-    scores = [jnp.abs(leaves[i]).astype(jnp.float32) for i in picked]
-    groups = [scores] if across else [[score] for score in scores]
-    kept = [mask for group in groups for mask in _keep_largest(group, sparsity)]
-    masks = [jnp.ones(jnp.shape(leaf), bool) for leaf in leaves]
-    for i, mask in zip(picked, kept, strict=True):
-        masks[i] = mask
-    return jax.tree.unflatten(treedef, masks)
+    return top_masks(magnitude_scores(params), sparsity, where=where, across=across)
 
 
 def apply_masks(params: Params, masks: Tree) -> Params:
@@ -95,7 +138,7 @@ def apply_masks(params: Params, masks: Tree) -> Params:
 
 
 def magnitude_prune(
-    params: Params, sparsity: float, *, where: str = "kernel$", across: bool = False
+    params: Params, sparsity: Sparsity, *, where: str = "kernel$", across: bool = False
 ) -> tuple[Params, Tree]:
     """Sets the weights of the smallest magnitude to zero.
 
@@ -128,6 +171,48 @@ def magnitude_prune(
     return apply_masks(params, masks), masks
 
 
+def straight_through_prune(
+    params: Params,
+    sparsity: Sparsity,
+    *,
+    where: str = "kernel$",
+    across: bool = False,
+) -> Params:
+    """Prunes in the forward pass only; gradients reach all weights as if kept.
+
+    The masks are drawn anew at each call, and dense weights go on training, so a weight
+    can come back. Call it inside the loss.
+
+    Args:
+        params: a tree of arrays.
+        sparsity: the fraction of weights to drop; see :func:`magnitude_masks`.
+        where: a regular expression for the paths of the leaves to prune.
+        across: one threshold for all these leaves together.
+
+    Returns:
+        The pruned parameters.
+
+    Raises:
+        ValueError: if ``sparsity`` is outside ``[0, 1)``, or no path matches.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxkd import compress
+        >>> loss = lambda p: jnp.sum(compress.straight_through_prune(p, 0.5)["kernel"])
+        >>> print(jax.grad(loss)({"kernel": jnp.array([1.0, 2.0])})["kernel"])
+        [1. 1.]
+
+    References:
+        Bengio et al., `Estimating or Propagating Gradients Through Stochastic Neurons
+        for Conditional Computation <https://arxiv.org/abs/1308.3432>`_, 2013.
+    """
+    fixed = jax.lax.stop_gradient(params)
+    masks = magnitude_masks(fixed, sparsity, where=where, across=across)
+    # p - fixed is exactly 0, so that pruned weights are, too.
+    through = lambda p, f, m: jnp.where(m, f, jnp.zeros_like(f)) + (p - f)
+    return jax.tree.map(through, params, fixed, masks)
+
+
 def check_masks(params: Params, masks: Tree) -> None:
     """Raises unless the masks are of this tree.
 
@@ -152,45 +237,35 @@ def check_masks(params: Params, masks: Tree) -> None:
             )
 
 
-def _keep_largest(
-    scores: Sequence[Float[Array, "..."]], sparsity: float | Array
-) -> list[Bool[Array, "..."]]:
-    """Keeps the largest of all scores together; of ties, the earlier ones."""
-    n = sum(score.size for score in scores)
-    if isinstance(sparsity, jax.Array):
-        drop = jnp.round(sparsity * n).astype(jnp.int32)
-    else:
-        drop = jnp.int32(round(sparsity * n))
-    keep = jnp.maximum(n - drop, 1)
-    threshold = _kth_largest(scores, keep)
-    masks, ties_left = [], keep - _count(scores, threshold + 1)
-    for score in scores:
-        bits = _order(score)
-        tied = (bits == threshold).reshape(-1)
-        rank = jnp.cumsum(tied) - 1
-        wins = (tied & (rank < ties_left)).reshape(score.shape)
-        masks.append((bits > threshold) | wins)
-        ties_left = ties_left - jnp.sum(tied)
-    return masks
+def pick(scores: Tree, where: str) -> dict[str, Array]:
+    """The leaves to prune, by path."""
+    marked = trees.flatten(trees.mask(scores, where))
+    return {path: x for path, x in trees.flatten(scores).items() if marked[path]}
 
 
-def _order(score: Float[Array, "..."]) -> Int[Array, "..."]:
-    """Non-negative floats as integers of the same order."""
-    return jax.lax.bitcast_convert_type(score, jnp.int32)
+def spread(scores: Tree, masks: Mapping[str, Array]) -> Tree:
+    """Masks by path as a tree, all true on the leaves which have none."""
+    all_true = lambda x: jnp.ones(jnp.shape(x), bool)
+    one = lambda path, x: masks[path] if path in masks else all_true(x)
+    return trees.map_with_path(one, scores)
 
 
-def _count(scores: Sequence[Array], threshold: Int[Array, ""]) -> Int[Array, ""]:
-    return sum(
-        (jnp.sum(_order(s) >= threshold, dtype=jnp.int32) for s in scores),
-        start=jnp.zeros((), jnp.int32),
-    )
+def sparsity_of(sparsity: Sparsity) -> float | Array:
+    """Checks the one fraction of zeros."""
+    if isinstance(sparsity, Mapping):
+        raise ValueError("`sparsity` must be one number here, got one for each path.")
+    if not isinstance(sparsity, jax.Array):
+        _checks.check_sparsity(sparsity)
+    return sparsity
 
 
-def _kth_largest(scores: Sequence[Array], k: Int[Array, ""]) -> Int[Array, ""]:
-    """The largest threshold with ``k`` scores at or above it, one bit at a time."""
-
-    def set_bit(i: Int[Array, ""], found: Int[Array, ""]) -> Int[Array, ""]:
-        candidate = found | (jnp.int32(1) << (30 - i))
-        return jnp.where(_count(scores, candidate) >= k, candidate, found)
-
-    return jax.lax.fori_loop(0, 31, set_bit, jnp.zeros((), jnp.int32))
+def sparsities(
+    sparsity: Sparsity, chosen: Mapping[str, Array]
+) -> dict[str, float | Array]:
+    """The fraction of zeros of each leaf to prune."""
+    if not isinstance(sparsity, Mapping):
+        return dict.fromkeys(chosen, sparsity_of(sparsity))
+    for path in chosen:
+        if path not in sparsity:
+            raise ValueError(f"`sparsity` has no number for the leaf {path!r}.")
+    return {path: sparsity_of(sparsity[path]) for path in chosen}

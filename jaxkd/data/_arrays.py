@@ -46,27 +46,40 @@ class TrainBatches:
         seed: int,
         transform: Transform | None = None,
         num_classes: int | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Checks the arrays.
 
         Args:
             arrays: a dict of arrays of one length, on the host.
-            batch_size: examples in a batch.
+            batch_size: examples in a batch, of all processes together.
             seed: of the permutations and of the transform's keys.
             transform: ``transform(key, batch) -> batch``, applied to whole batches,
                 such as a jitted augmentation; its key follows from the seed and the
                 position.
             num_classes: if given, every ``label`` must be in ``[0, num_classes)``.
+            shard: number of this process and of all, ``(jax.process_index(),
+                jax.process_count())``: each takes its rows of every batch, and the
+                batches do not depend on how many share them.
 
         Raises:
             ValueError: if there are no examples, lengths differ, the batch size is not
-                positive, or a label is out of range.
+                positive or cannot be shared, or a label is out of range.
         """
         self._arrays = _check_arrays(arrays, batch_size)
         self._length = len(next(iter(self._arrays.values())))
         if num_classes is not None:
             labels = _checks.get(self._arrays, "label", "`num_classes`")
             _checks.check_label_range(labels, num_classes)
+        index, count = shard
+        if not 0 <= index < count or batch_size % count:
+            raise ValueError(
+                f"a batch of {batch_size} cannot be shared by {count} processes, of "
+                f"which this is number {index}."
+            )
+        self._own = slice(
+            index * batch_size // count, (index + 1) * batch_size // count
+        )
         self._batch_size = batch_size
         self._seed = seed
         self._transform = transform
@@ -128,11 +141,13 @@ class TrainBatches:
         for epoch in np.unique(epochs):
             inside = epochs == epoch
             index[inside] = self._permutation(int(epoch))[places[inside]]
-        batch = _take(self._arrays, index)
         if self._transform is None:
-            return batch
+            return _take(self._arrays, index[self._own])
         key = jax.random.fold_in(jax.random.key(self._seed), position)
-        return self._transform(key, batch)
+        whole = self._transform(key, _take(self._arrays, index))
+        if self._own == slice(0, self._batch_size):
+            return whole
+        return {name: x[self._own] for name, x in whole.items()}
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._epoch[0] != epoch:

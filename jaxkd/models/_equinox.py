@@ -62,6 +62,7 @@ def from_equinox(module: Any, *, inputs: str | Sequence[str] = "image") -> Model
         rng: PRNGKey | None = None,
         train: bool = False,
         features: Sequence[str] = (),
+        axis_name: str | None = None,
     ) -> Out:
         live = eqx.nn.inference_mode(eqx.combine(params, static), not train)
         arguments = read_inputs(batch, names)

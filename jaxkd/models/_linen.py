@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 
 from jaxkd._types import Batch, Params, PRNGKey, Tree
+from jaxkd.models._batchnorm import exact_linen_batchnorm
 from jaxkd.models._protocol import (
     ALL_FEATURES,
     Model,
@@ -28,9 +29,11 @@ def from_linen(
 ) -> Model:
     """Makes a model of a Flax Linen module, without touching it.
 
-    If ``__call__`` has an argument named ``train``, ``training``, ``is_training`` or
-    ``deterministic``, it is set by the mode. The features are the outputs of all
-    submodules, by path: ``"block1/conv"``.
+    Its BatchNorm layers count, in training, what the batch's ``mask`` counts, on all
+    devices. If ``__call__`` has an argument named ``train``, ``training``,
+    ``is_training`` or ``deterministic``, it is set by the mode. The features are the
+    outputs of all submodules, by path: ``"block1/conv"``; and what they ``sow`` into
+    the collection ``"intermediates"``: ``"block1/attention/attention_weights"``.
 
     Args:
         module: the module; its call returns the logits.
@@ -73,17 +76,21 @@ def from_linen(
         rng: PRNGKey | None = None,
         train: bool = False,
         features: Sequence[str] = (),
+        axis_name: str | None = None,
     ) -> Out:
+        exact = exact_linen_batchnorm(batch, axis_name)
+
         def run(features: Sequence[str]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
             captures = ["intermediates"] if features else []
-            logits, updated = dynamic.apply(
-                {"params": params, **state},
-                *read_inputs(batch, names),
-                **switch(train),
-                rngs=random_streams(rngs, rng),
-                mutable=[*state, *captures] if train else captures,
-                capture_intermediates=_wanted(features),
-            )
+            with nn.intercept_methods(exact):
+                logits, updated = dynamic.apply(
+                    {"params": params, **state},
+                    *read_inputs(batch, names),
+                    **switch(train),
+                    rngs=random_streams(rngs, rng),
+                    mutable=[*state, *captures] if train else captures,
+                    capture_intermediates=_wanted(features),
+                )
             updated = dict(updated)
             found = _flatten_captures(updated.pop("intermediates", {}))
             return logits, updated, found
@@ -130,6 +137,7 @@ def _flatten_captures(tree: Mapping[str, Any], prefix: str = "") -> dict[str, An
     for key, value in tree.items():
         if isinstance(value, Mapping):
             flat |= _flatten_captures(value, f"{prefix}{key}/")
-        elif key == "__call__":  # a tuple, one entry for each call of the submodule
-            flat[prefix.removesuffix("/")] = value[-1]
+        elif isinstance(value, tuple):  # one entry for each call, or each `sow`
+            name = prefix.removesuffix("/") if key == "__call__" else f"{prefix}{key}"
+            flat[name] = value[-1]
     return flat

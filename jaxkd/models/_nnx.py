@@ -5,8 +5,15 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax import numpy as jnp
 
 from jaxkd._types import Batch, Params, PRNGKey, Tree
+from jaxkd.models._batchnorm import (
+    batch_moments,
+    blend,
+    examples_that_count,
+    normalize,
+)
 from jaxkd.models._protocol import (
     ALL_FEATURES,
     Model,
@@ -71,10 +78,11 @@ def from_nnx(
         rng: PRNGKey | None = None,
         train: bool = False,
         features: Sequence[str] = (),
+        axis_name: str | None = None,
     ) -> Out:
         # A copy, or updating BatchNorm under `grad` is an update of another trace.
         live = nnx.merge(graph, params, state, copy=True)
-        live.train() if train else live.eval()
+        _set_mode(live, train, batch, axis_name)
         if rng is not None:
             reseed: Any = nnx.reseed  # its keywords are the streams
             reseed(live, **random_streams(rngs, rng))
@@ -92,6 +100,32 @@ def from_nnx(
     return Model(init, apply)
 
 
+def _set_mode(
+    live: nnx.Module, train: bool, batch: Batch, axis_name: str | None
+) -> None:
+    """In training, BatchNorm counts what the batch's mask counts, on all devices."""
+    if not train:
+        live.eval()
+        return
+    live.train()
+
+    class Exact(nnx.BatchNorm):
+        def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.use_running_average or args or kwargs or self.axis != -1:
+                return super().__call__(x, *args, **kwargs)
+            where = examples_that_count(batch, x)
+            mean, var = batch_moments(x, where, self.axis_name or axis_name)
+            self.mean[...] = blend(self.mean[...], mean, self.momentum)
+            self.var[...] = blend(self.var[...], var, self.momentum)
+            scale, bias = (v if v is None else v[...] for v in (self.scale, self.bias))
+            y = normalize(x, mean, var, scale, bias, self.epsilon)
+            return y.astype(self.dtype or jnp.result_type(x))
+
+    for _, layer in nnx.iter_modules(live):
+        if type(layer) is nnx.BatchNorm:
+            layer.__class__ = Exact  # of our copy only
+
+
 def _state(live: nnx.Module, before: Tree, train: bool) -> Tree:
     if not train:
         return before
@@ -101,7 +135,7 @@ def _state(live: nnx.Module, before: Tree, train: bool) -> Tree:
 
 def _flatten_captures(captured: Tree) -> dict[str, Any]:
     return {
-        "/".join(map(str, path[:-1])): jax.tree.leaves(value)[-1]
+        "/".join(map(str, path)).removesuffix("/__call__"): jax.tree.leaves(value)[-1]
         for path, value in nnx.to_flat_state(captured)
         if len(path) > 1
     }

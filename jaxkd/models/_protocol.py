@@ -48,7 +48,7 @@ class Variables(NamedTuple):
 
 
 class Apply(Protocol):
-    """``apply(params, state, batch, *, rng, train, features) -> Out``."""
+    """``apply(params, state, batch, *, rng, train, features, axis_name) -> Out``."""
 
     def __call__(
         self,
@@ -59,6 +59,7 @@ class Apply(Protocol):
         rng: PRNGKey | None = None,
         train: bool = False,
         features: Sequence[str] = (),
+        axis_name: str | None = None,
     ) -> Out:
         """Runs the model.
 
@@ -69,6 +70,8 @@ class Apply(Protocol):
             rng: a typed key for dropout and its like; without it, none is drawn.
             train: training mode (dropout on, BatchNorm by batch statistics).
             features: names of the intermediate values to return.
+            axis_name: the mapped axis in training under ``pmap`` or ``shard_map``, for
+                what couples the examples: BatchNorm.
 
         Returns:
             An :class:`Out`.
@@ -128,6 +131,7 @@ def from_function(
         rng: PRNGKey | None = None,
         train: bool = False,
         features: Sequence[str] = (),
+        axis_name: str | None = None,
     ) -> Out:
         out = fn(params, batch)
         logits, found = out if isinstance(out, tuple) else (out, {})

@@ -58,7 +58,8 @@ class ConvBlock(nn.Module):
 class CNN(nn.Module):
     """A plain convolutional network: blocks with 2x2 max pooling between them.
 
-    Features: ``block1``, ``block2``, ... (before pooling), ``head`` (the logits).
+    Features: ``block1``, ``block2``, ... (before pooling), ``block1/norm`` and so on
+    (before the ReLU), ``pool`` (the mean over the last map), ``head`` (the logits).
 
     Attributes:
         widths: channels of the blocks.
@@ -77,7 +78,9 @@ class CNN(nn.Module):
             if i > 1:
                 x = _max_pool_2x2(x)
             x = ConvBlock(width, name=f"block{i}")(x, train=train)
-        return nn.Dense(self.classes, name="head")(jnp.mean(x, axis=(1, 2)))
+        pool = jnp.mean(x, axis=(1, 2))
+        self.sow("intermediates", "pool", pool)
+        return nn.Dense(self.classes, name="head")(pool)
 
 
 def _max_pool_2x2(x: jax.Array) -> jax.Array:

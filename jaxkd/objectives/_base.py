@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxkd._types import Batch, Params, PRNGKey, Tree
 from jaxkd.losses import Mean
-from jaxkd.models import Out
+from jaxkd.models import Out, Variables
 
 
 class View(NamedTuple):
@@ -21,6 +21,8 @@ class View(NamedTuple):
         step: number of updates done so far.
         key: a typed key of this step (and this device).
         axis_name: the mapped axis under ``pmap`` or ``shard_map``, else ``None``.
+        teacher_variables: the teacher's, for objectives that use its head or its
+            BatchNorm; ``None`` without a teacher.
     """
 
     student: Out
@@ -29,6 +31,7 @@ class View(NamedTuple):
     step: Int[Array, ""]
     key: PRNGKey
     axis_name: str | None = None
+    teacher_variables: Variables | None = None
 
 
 class Term(NamedTuple):

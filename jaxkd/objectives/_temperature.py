@@ -15,7 +15,7 @@ from jaxkd.objectives._base import (
     at_step,
     shown,
 )
-from jaxkd.objectives._logits import mean_over_batch, teacher_of
+from jaxkd.objectives._reduce import mean_over_batch, teacher_of
 
 
 def curriculum_temperature(

@@ -50,6 +50,7 @@ def fit(
     *,
     steps: int,
     hooks: Sequence[Hook] = (),
+    stop: Callable[[int], bool] = lambda step: False,
     max_in_flight: int = 8,
 ) -> Iterator[tuple[TrainState, Metrics]]:
     """Trains, as a generator of ``(state, metrics)``, one for each update.
@@ -67,6 +68,8 @@ def fit(
             update draws one batch, just before.
         steps: the number of updates at which to stop, those done before included.
         hooks: what to do while training.
+        stop: asked after each update, with the number done, whether to stop there; then
+            all hooks are called. See :func:`stop_on_signal` and :class:`Best`.
         max_in_flight: how many updates may be unfinished.
 
     Yields:
@@ -74,7 +77,8 @@ def fit(
         buffers: copy what you want to keep (``train.copy``).
 
     Raises:
-        NonFiniteError: if a loss or an update is NaN or infinite.
+        NonFiniteError: if a loss or an update is NaN or infinite, unless the optimizer
+            leaves such updates out: see :func:`skip_nonfinite`.
         ValueError: if the batches end too early.
 
     Examples:
@@ -95,9 +99,27 @@ def fit(
         >>> bool(metrics["loss"] < 0.2)
         True
     """
-    done, batches = int(state.step), iter(batches)
     _check_hooks(hooks)
     unchecked: collections.deque[tuple[int, Metrics]] = collections.deque()
+    for number, batch in _numbered(batches, int(state.step), steps):
+        state, metrics = step(state, teacher, batch)
+        unchecked.append((number, metrics))
+        last = number == steps or stop(number)
+        due = [h for h in hooks if last or number % h.every == 0]
+        _settle(unchecked, 0 if due or last else max_in_flight)
+        _call(due, state, metrics)
+        if not last and stop(number):  # a hook found that it gets no better
+            last = True
+            _call([h for h in hooks if h not in due], state, metrics)
+        yield state, metrics
+        if last:
+            return
+
+
+def _numbered(
+    batches: Iterator[Batch], done: int, steps: int
+) -> Iterator[tuple[int, Batch]]:
+    batches = iter(batches)
     for number in range(done + 1, steps + 1):
         batch = next(batches, None)
         if batch is None:
@@ -105,14 +127,18 @@ def fit(
                 f"the batches ended after {number - 1 - done} updates; {steps - done} "
                 "were asked for."
             )
-        state, metrics = step(state, teacher, batch)
-        unchecked.append((number, metrics))
-        due = [h for h in hooks if number % h.every == 0 or number == steps]
-        while len(unchecked) > (0 if due or number == steps else max_in_flight):
-            _check_finite(*unchecked.popleft())
-        for hook in due:
-            hook.call(state, metrics)
-        yield state, metrics
+        yield number, batch
+
+
+def _settle(unchecked: collections.deque[tuple[int, Metrics]], allowed: int) -> None:
+    """Waits until no more than so many updates are unfinished, and looks at them."""
+    while len(unchecked) > allowed:
+        _check_finite(*unchecked.popleft())
+
+
+def _call(hooks: Sequence[Hook], state: TrainState, metrics: Metrics) -> None:
+    for hook in hooks:
+        hook.call(state, metrics)
 
 
 def _check_hooks(hooks: Sequence[Hook]) -> None:
@@ -122,7 +148,10 @@ def _check_hooks(hooks: Sequence[Hook]) -> None:
 
 
 def _check_finite(number: int, metrics: Metrics) -> None:
-    """Waits for an update, and looks at it."""
+    """Waits for an update, and looks at it; a guarded one may be without effect."""
+    if "skipped" in metrics:
+        jax.block_until_ready(metrics)
+        return
     for name in ("loss", "update_norm"):
         if name in metrics:
             value = float(jax.device_get(metrics[name]))

@@ -137,21 +137,31 @@ def _copy_leaf(x: Any) -> jax.Array:
     return jnp.copy(x)
 
 
-def check_batch(batch: Batch) -> int:
+def check_batch(batch: Batch, axis: int = 0) -> int:
     """The number of examples of a batch.
 
     Args:
-        batch: a dict of arrays with one leading axis.
+        batch: a dict of arrays.
+        axis: their axis of examples.
 
     Returns:
         Its length.
 
     Raises:
+        TypeError: if an entry is no array.
         ValueError: if the batch is empty, or its arrays have different lengths.
     """
-    lengths: dict[str, Any] = {
-        name: x.shape[0] if x.shape else None for name, x in batch.items()
-    }
+    for name, x in batch.items():
+        if not hasattr(x, "shape"):
+            raise TypeError(
+                f"batch[{name!r}] is a {type(x).__name__}; a batch is a dict of arrays."
+            )
+        if len(x.shape) <= axis:
+            raise ValueError(
+                f"batch[{name!r}] has shape {x.shape}: each array of a batch has one "
+                f"row for each example along axis {axis}."
+            )
+    lengths = {name: x.shape[axis] for name, x in batch.items()}
     if not lengths or 0 in lengths.values():
         raise ValueError(f"the batch is empty: {lengths}.")
     if len(set(lengths.values())) > 1:
@@ -205,7 +215,8 @@ def _shapes(
         params, state = own
         names = objective.student_features
         own = student.apply(params, state, batch, rng=key, train=True, features=names)
-        return View(own, out, batch, jnp.zeros((), jnp.int32), key)
+        step = jnp.zeros((), jnp.int32)
+        return View(own, out, batch, step, key, None, followed)
 
     return jax.eval_shape(run, variables, teacher_variables, dict(batch))
 

@@ -1,15 +1,25 @@
 """The train step: a pure function, not jitted."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import optax
-from jax import numpy as jnp
+from jax import lax, numpy as jnp
 
-from jaxkd._types import Batch, Metrics, Params, Scalar, Tree
-from jaxkd.losses import Mean
-from jaxkd.models import Model, Out, Variables
-from jaxkd.objectives import Objective, Terms, View
+from jaxkd._types import Batch, Metrics
+from jaxkd.models import Model, Variables
+from jaxkd.objectives import Objective
+from jaxkd.train._gradients import (
+    Carried,
+    accumulated,
+    agree,
+    counts_by,
+    make_follow,
+    make_forward,
+    make_gradients,
+    varying,
+)
+from jaxkd.train._guard import choose, guard_of
 from jaxkd.train._state import TrainState
 
 
@@ -35,7 +45,8 @@ class TrainStep(Protocol):
 
         Returns:
             The state after, and the metrics: ``loss``, each term of the objective as it
-            is and weighted, and ``update_norm``.
+            is and weighted, and ``update_norm``; with :func:`skip_nonfinite` also
+            ``skipped``, and with its loss scale ``loss_scale``.
         """
         ...
 
@@ -45,6 +56,8 @@ def make_train_step(
     teacher: Model | None,
     objective: Objective,
     tx: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
 ) -> TrainStep:
     """Builds one pure step of distillation, for ``jit``, ``pmap`` or a mesh.
 
@@ -55,12 +68,21 @@ def make_train_step(
 
     Args:
         student: the model to train.
-        teacher: the model to follow; ``None`` to train without.
+        teacher: the model to follow; ``None`` to train without. Several are one, see
+            :func:`jaxkd.models.join`.
         objective: what to minimise; only the features that it names are captured.
-        tx: the optimizer; see :func:`freeze` to keep layers as they are.
+        tx: the optimizer; see :func:`freeze` to keep layers as they are, and
+            :func:`skip_nonfinite` to survive NaN.
+        accumulate: number of parts in which the batch is worked off, one after the
+            other, to save memory. The update is that of the whole batch, masks
+            included, except for what couples the examples: BatchNorm, and losses over
+            the batch, see one part at a time.
 
     Returns:
         A :class:`TrainStep`.
+
+    Raises:
+        ValueError: if ``accumulate`` is less than 1.
 
     Examples:
         >>> import jax, jax.numpy as jnp, optax
@@ -80,6 +102,8 @@ def make_train_step(
         >>> bool(last["loss"] < first["loss"] / 2)
         True
     """
+    if accumulate < 1:
+        raise ValueError(f"`accumulate` must be at least 1, got {accumulate}.")
     with_loss = optax.with_extra_args_support(tx)  # such as reduce_on_plateau
 
     def step(
@@ -89,44 +113,40 @@ def make_train_step(
         *,
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
+        guard = guard_of(state.opt_state)
+        scale = jnp.float32(1.0) if guard is None else guard.scale
+        params = varying(state.params, axis_name)
+        carried = Carried(state.model_state, state.objective_state)
         key = _step_key(state, axis_name)
-        followed = _follow(teacher, teacher_variables, batch, objective)
-
-        def loss_fn(params: Params) -> tuple[Scalar, tuple[Metrics, Tree, Tree]]:
-            with jax.named_scope("student"):
-                out = student.apply(
-                    params["student"],
-                    state.model_state,
-                    batch,
-                    rng=jax.random.fold_in(key, 0),
-                    train=True,
-                    features=objective.student_features,
-                )
-            with jax.named_scope("loss"):
-                own = jax.random.fold_in(key, 1)
-                view = View(out, followed, batch, state.step, own, axis_name)
-                terms, objective_state = objective.apply(
-                    params["objective"], state.objective_state, view
-                )
-                loss, metrics = _weighted_sum(terms, axis_name)
-            return loss, (metrics, out.state, objective_state)
-
-        grads, (metrics, model_state, objective_state) = jax.grad(
-            loss_fn, has_aux=True
-        )(_varying(state.params, axis_name))
+        follow = make_follow(teacher, teacher_variables, objective)
+        forward = make_forward(
+            student, objective, teacher_variables, state.step, axis_name
+        )
+        gradients = make_gradients(follow, forward, params, scale, axis_name)
+        if accumulate == 1:
+            grads, metrics, after = gradients(carried, key, batch, None)
+        else:
+            counts = counts_by(follow, forward, params, carried, axis_name)
+            grads, metrics, after = accumulated(
+                counts, gradients, carried, key, batch, accumulate, axis_name
+            )
         if axis_name is not None:
-            grads, metrics = jax.lax.psum((grads, metrics), axis_name)
-            model_state = _average_state(model_state, axis_name)
+            grads, metrics = lax.psum((grads, metrics), axis_name)
+            after = agree(after, axis_name)
+        opt_state: Any
         updates, opt_state = with_loss.update(
             grads, state.opt_state, state.params, value=metrics["loss"]
         )
         metrics["update_norm"] = optax.tree.norm(updates)
+        if guard is not None:
+            after = choose(opt_state.skipped == guard.skipped, after, carried)
+            metrics |= {"skipped": opt_state.skipped, "loss_scale": guard.scale}
         new = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             opt_state=opt_state,
-            model_state=model_state,
-            objective_state=objective_state,
+            model_state=after.model_state,
+            objective_state=after.objective_state,
             key=state.key,
         )
         return new, metrics
@@ -134,53 +154,8 @@ def make_train_step(
     return step
 
 
-def _follow(
-    teacher: Model | None,
-    variables: Variables | None,
-    batch: Batch,
-    objective: Objective,
-) -> Out | None:
-    if teacher is None:
-        return None
-    if variables is None:
-        raise ValueError("the step was made with a teacher: pass its variables.")
-    with jax.named_scope("teacher"):
-        return teacher.apply(*variables, batch, features=objective.teacher_features)
-
-
-def _weighted_sum(terms: Terms, axis_name: str | None) -> tuple[Scalar, Metrics]:
-    """This device's share of the loss and of the metrics; the shares add up."""
-    shares: Metrics = {}
-    for name, (mean, weight) in terms.items():
-        count = mean.count if axis_name is None else jax.lax.psum(mean.count, axis_name)
-        shares[name] = Mean(mean.total, count).value
-        shares[f"{name}/weighted"] = weight * shares[name]
-    loss = sum(
-        (shares[f"{name}/weighted"] for name in terms), start=jnp.zeros((), jnp.float32)
-    )
-    return loss, {"loss": loss, **shares}
-
-
 def _step_key(state: TrainState, axis_name: str | None) -> jax.Array:
     key = jax.random.fold_in(state.key, state.step)
     if axis_name is None:
         return key
-    return jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-
-
-def _varying(params: Params, axis_name: str | None) -> Params:
-    # shard_map(check_vma=True) sums the gradients of replicated parameters by itself;
-    # marked as varying they are this device's own, as under pmap, and summed once.
-    if axis_name is None:
-        return params
-    return jax.lax.pcast(params, axis_name, to="varying")
-
-
-def _average_state(state: Tree, axis_name: str) -> Tree:
-    """One state for all devices: running statistics are averaged."""
-
-    def average(x: jax.Array) -> jax.Array:
-        floating = jnp.issubdtype(x.dtype, jnp.floating)
-        return jax.lax.pmean(x, axis_name) if floating else x
-
-    return jax.tree.map(average, state)
+    return jax.random.fold_in(key, lax.axis_index(axis_name))

@@ -103,3 +103,22 @@ def test_evaluation_covers_all_once_in_order():
 def test_jax_arrays_will_do():
     batch = next(data.TrainBatches({"x": jnp.arange(3)}, batch_size=2, seed=0))
     assert batch["x"].shape == (2,)
+
+
+@pytest.mark.parametrize("transform", [None, lambda key, batch: dict(batch)])
+def test_processes_share_the_batches_of_one(transform):
+    arrays = {"x": np.arange(10)}
+    build = lambda **kwargs: data.TrainBatches(
+        arrays, batch_size=4, seed=3, transform=transform, **kwargs
+    )
+    whole, parts = build(), [build(shard=(i, 2)) for i in range(2)]
+    for _ in range(6):
+        together = np.concatenate([next(part)["x"] for part in parts])
+        np.testing.assert_array_equal(together, next(whole)["x"])
+    four = [build(shard=(i, 4)) for i in range(4)]
+    for part in four:  # resumed with another number of processes
+        part.set_state(parts[0].get_state())
+    together = np.concatenate([next(part)["x"] for part in four])
+    np.testing.assert_array_equal(together, next(whole)["x"])
+    with pytest.raises(ValueError, match="a batch of 4 cannot be shared by 3"):
+        build(shard=(0, 3))

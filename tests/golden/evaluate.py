@@ -2,19 +2,23 @@
 
 import functools
 import json
+import math
 import os
 import pathlib
 import re
 
 import jax
 import numpy as np
+from evaluate_features import MORE_FEATURES, channels_last, turned
+from evaluate_relations import MORE_RELATIONS, renamed
 from jax import numpy as jnp
 
 from jaxkd import losses
 
 HERE = pathlib.Path(__file__).parent
 DIRECTORY = pathlib.Path(os.environ.get("JAXKD_GOLDEN_DIR", HERE))
-DIFFERENTIATED = ("student", "student_0", "student_1", "student_weight", "global_T")
+STUDENTS = ("student", "student_0", "student_1", "student_2", "student_weight")
+DIFFERENTIATED = (*STUDENTS, "student_wq", "global_T", "log_scale", "ws", "wt")
 
 
 @functools.cache
@@ -28,7 +32,7 @@ def load(directory, file):
             if name == "meta":
                 value = json.loads(str(value))
             cases.setdefault(case, {})[name] = value
-    return cases
+    return {name: channels_last(renamed(case)) for name, case in cases.items()}
 
 
 def float_like(x, dtype):
@@ -45,7 +49,9 @@ def inputs(case, dtype):
     if "labels" in arrays:
         labels = arrays["labels"]
         if "student" in arrays and "student_weight" not in arrays:
-            labels = labels.reshape(arrays["student"].shape[:-1])
+            shape = arrays["student"].shape[:-1]
+            if labels.size == math.prod(shape):  # not those of several layers
+                labels = labels.reshape(shape)
         arrays["mask"] = labels >= 0
         arrays["labels"] = jnp.where(labels >= 0, labels, 0)
     return arrays
@@ -54,6 +60,7 @@ def inputs(case, dtype):
 def derived(names, params, call):
     """What the expressions use besides the arrays of the case."""
     names = {**names, **params, "losses": losses, "jax": jax, "jnp": jnp}
+    names["turned"] = turned
     if "student" not in names:
         return names
     if "student_weight" in names:
@@ -138,6 +145,8 @@ MORE = (
     (lambda _, call: re.search(r"\b(at|buckets|mixture)\b", call), by_label),
     (lambda names, _: "fea_mid" in names, uskd),
     (lambda _, call: re.search(r"\b(focal|confidence)\b", call), temperatures),
+    *MORE_FEATURES,
+    *MORE_RELATIONS,
 )
 
 

@@ -19,7 +19,8 @@ that the tests run: `python tests/golden/numerics_page.py`.
 In the expressions `T` is the temperature, `B` the number of sequences or examples, `C`
 or `V` that of classes, `mask` the positions whose label counts, and `ids`, `values`,
 `total` a top-k teacher: the ids of its k most likely classes, their logits, and the
-logarithm of the sum of exponentials over all.
+logarithm of the sum of exponentials over all. Features are channels-last, `predicted`
+and `generated` are the recorded networks on the student's features.
 """
 
 TITLES = {"methods": "Classifiers", "llm": "Language models"}
@@ -66,7 +67,7 @@ def has(file, case):
 
 
 def elsewhere():
-    yield "\n## Recorded, and not a loss on logits\n"
+    yield "\n## Recorded, and not compared\n"
     yield "| why it is not here | cases |"
     yield "|---|---|"
     reasons = {}

@@ -53,12 +53,13 @@ def test_loss_and_gradient_are_those_of_the_original(file, name, row, dtype):
 def ran_in_double(case):
     """Not where the original casts to float32 inside, whatever it stores."""
     loss = case.get("loss_f64", case["loss"])
-    gradient = case.get("grad_student_f64", case["grad_student"])
+    name = min(name for name in case if name.startswith("grad_student"))
+    gradient = case.get("grad_student_f64", case[name])
     return loss.dtype == gradient.dtype == np.float64
 
 
 def expected_gradient(case, leaf, double):
-    name = "aux_grad_global_T" if leaf == "global_T" else f"grad_{leaf}"
+    name = f"grad_{leaf}" if f"grad_{leaf}" in case else f"aux_grad_{leaf}"
     return case.get(f"{name}_f64", case[name]) if double else case[name]
 
 
@@ -73,7 +74,11 @@ def test_where_the_original_errs_jaxkd_has_a_right_value(defect):
     assert np.isfinite(loss)
     assert all(np.isfinite(g).all() for g in gradients.values())
     original = case.get("loss_f64", case["loss"])
-    assert not np.isclose(loss, original, rtol=1e-3)
+    other_slopes = (
+        not np.allclose(gradient, expected_gradient(case, leaf, True), rtol=1e-3)
+        for leaf, gradient in gradients.items()
+    )
+    assert not np.isclose(loss, original, rtol=1e-3) or any(other_slopes)
 
 
 def has(file, case):

@@ -1,4 +1,4 @@
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the table of losses
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the tables of rows

@@ -27,9 +27,9 @@ class Setup:
         )
         self.tx = tx or optax.sgd(0.1)
         self.batch = make_batch()
-        self.variables = None
-        if self.teacher is not None:
-            self.variables = self.teacher.init(jax.random.key(7), self.batch)
+        self.variables = None  # another teacher may need another batch
+        if teacher == "mlp":
+            self.variables = mlp.init(jax.random.key(7), self.batch)
 
     def state(self, **kwargs):
         return train.init_state(

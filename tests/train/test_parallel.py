@@ -1,48 +1,37 @@
-from functools import partial
-
 import chex
 import jax
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec as P
+from jax.sharding import AxisType, PartitionSpec as P
 
-from jaxkd import compress, models, objectives, train
+from jaxkd import compress, losses, models, objectives, train
 
 STEPS = 20
 
 
-def shard_map_step(step, mesh):
-    """Also the checker: it proves that every output is the same on all devices."""
-    mapped = jax.jit(
-        jax.shard_map(
-            partial(step, axis_name="data"),
-            mesh=mesh,
-            in_specs=(P(), P(), P("data")),
-            out_specs=P(),
-            check_vma=True,
-        )
-    )
-    return lambda state, teacher, batch: mapped(
-        state, teacher, train.pad_batch(batch, mesh.size)
-    )
-
-
 def modes(step):
     eight = train.data_mesh(jax.devices()[:8])
+    grid = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    halves = [("kernel$", P("model"))]
+    teacher = [("params/dense1/kernel$", P(None, ("data", "model")))]
     return {
         "jit, 8 devices": train.jit_step(step, eight),
+        "jit, FSDP": train.jit_step(
+            step, eight, rules=train.fsdp(min_size=8), teacher_rules=train.fsdp()
+        ),
+        "jit, 4 x 2": train.jit_step(step, grid, rules=halves, teacher_rules=teacher),
         "pmap, 8 devices": train.pmap_step(step, jax.devices()[:8]),
-        "shard_map, 8 devices": shard_map_step(step, eight),
+        "shard_map, 8 devices": train.shard_map_step(step, eight),
         "pmap, 3 devices": train.pmap_step(step, jax.devices()[:3]),
     }
 
 
-def run(step, state, case):
+def run(step, state, case, length=13):
     for i in range(STEPS):
-        # Ragged: 13 does not divide by 8, and the last rows are masked.
-        batch = {k: np.roll(x, i, axis=0)[:13] for k, x in case.batch.items()}
-        batch["mask"] = np.arange(13) % 5 != 2
+        # Ragged: 13 does not divide by 8, and some rows are masked.
+        batch = {k: np.roll(x, i, axis=0)[:length] for k, x in case.batch.items()}
+        batch["mask"] = np.arange(length) % 5 != 2
         state, metrics = step(state, case.variables, batch)
         if i % 8 == 7:
             jax.block_until_ready(metrics)
@@ -90,51 +79,107 @@ def test_every_mode_prunes_alike(setup):
         )
 
 
-def test_batchnorm_under_jit_uses_the_global_batch(setup, tx):
-    student = models.from_linen(models.CNN(widths=(2, 3), classes=3))
-    case = setup(tx=tx, student=student, objective=objectives.hard_label())
+@pytest.fixture
+def batchnorm_case(setup, tx):
+    cnn = lambda *widths: models.from_linen(models.CNN(widths=widths, classes=3))
+    case = setup(
+        tx=tx,
+        student=cnn(2, 3),
+        objective=objectives.combine(
+            soft=(0.5, objectives.soft_target(temperature=4.0)),
+            hint=(
+                0.1,
+                objectives.hint(
+                    student="block2",
+                    teacher="block2",
+                    adapter=objectives.linear_adapter(normalize=True),
+                ),
+            ),
+            relation=(
+                1.0,
+                objectives.on_features(
+                    losses.similarity_preserving, student="block2", teacher="block2"
+                ),
+            ),
+        ),
+        teacher=None,
+    )
     rng = np.random.default_rng(0)
-    case.teacher = case.variables = None
     case.batch["image"] = rng.normal(size=(16, 4, 4, 1)).astype(np.float32)
+    case.teacher = cnn(4, 5)
+    case.variables = case.teacher.init(jax.random.key(7), case.batch)
+    return case
+
+
+def test_every_mode_equals_one_device_with_batchnorm_hints_and_relations(
+    batchnorm_case,
+):
+    case = batchnorm_case
     state, step = case.state(), case.step()
-    eight = train.jit_step(step, train.data_mesh(jax.devices()[:8]))
-    one, _ = jax.jit(step)(state, None, case.batch)
-    many, _ = eight(state, None, case.batch)
-    chex.assert_trees_all_close(many.params, one.params, atol=1e-6)
-    chex.assert_trees_all_close(many.model_state, one.model_state, atol=1e-6)
+    expected, expected_metrics = run(jax.jit(step), state, case)
+    eight = train.data_mesh(jax.devices()[:8])
+    for name, mode in {
+        "jit": train.jit_step(step, eight, rules=train.fsdp(min_size=8)),
+        "pmap": train.pmap_step(step, jax.devices()[:3]),
+        "shard_map": train.shard_map_step(step, eight),
+    }.items():
+        got, metrics = run(mode, state, case)
+        chex.assert_trees_all_close(
+            (got.params, got.model_state, got.objective_state, metrics),
+            (
+                expected.params,
+                expected.model_state,
+                expected.objective_state,
+                expected_metrics,
+            ),
+            atol=3e-6,
+            rtol=1e-4,
+            custom_message=name,
+        )
 
 
 @pytest.mark.parametrize("length", [1, 6, 8])
-def test_batchnorm_under_jit_sees_no_padding(setup, tx, length):
-    student = models.from_linen(models.CNN(widths=(2,), classes=3))
-    case = setup(tx=tx, student=student, objective=objectives.hard_label())
-    rng = np.random.default_rng(0)
-    case.teacher = case.variables = None
-    case.batch["image"] = rng.normal(size=(16, 4, 4, 1)).astype(np.float32)
+def test_padding_never_reaches_batchnorm(batchnorm_case, length):
+    case = batchnorm_case
+    case.objective = objectives.hard_label()
     state, step = case.state(), case.step()
     batch = {name: x[:length] for name, x in case.batch.items()}
-    one, _ = jax.jit(step)(state, None, batch)
-    four, _ = train.jit_step(step, train.data_mesh(jax.devices()[:4]))(
-        state, None, batch
+    one, _ = jax.jit(step)(state, case.variables, batch)
+    for mode in (train.jit_step, train.pmap_step, train.shard_map_step):
+        many, _ = mode(step)(state, case.variables, batch)
+        chex.assert_trees_all_close(many.params, one.params, atol=1e-6)
+        chex.assert_trees_all_close(many.model_state, one.model_state, atol=1e-6)
+
+
+def test_a_transformer_with_dropout_is_the_same_under_jit(setup, tx):
+    build = lambda width, **kwargs: models.from_linen(
+        models.Transformer(50, 3, width=width, heads=2, max_length=8, **kwargs),
+        inputs=("tokens", "attention_mask"),
     )
-    chex.assert_trees_all_close(four.params, one.params, atol=1e-6)
-    chex.assert_trees_all_close(four.model_state, one.model_state, atol=1e-6)
-
-
-def test_batchnorm_under_pmap_leaves_all_devices_with_one_state(setup, tx):
-    student = models.from_linen(models.CNN(widths=(2,), classes=3))
-    case = setup(tx=tx, student=student, objective=objectives.hard_label())
+    case = setup(tx=tx, student=build(8, dropout=0.1), teacher=None)
+    case.teacher = build(16)
     rng = np.random.default_rng(0)
-    case.teacher = case.variables = None
-    case.batch["image"] = rng.normal(size=(16, 4, 4, 1)).astype(np.float32)
+    lengths = rng.integers(2, 8, 16)
+    case.batch = {
+        "tokens": rng.integers(0, 50, (16, 8)).astype(np.int32),
+        "attention_mask": np.arange(8) < lengths[:, None],
+        "label": case.batch["label"],
+    }
+    case.variables = case.teacher.init(jax.random.key(7), case.batch)
+    case.objective = objectives.hint(
+        student="block2", teacher="block2", where="attention_mask"
+    )
+    state, step = case.state(), case.step()
+    expected, _ = run(jax.jit(step), state, case, length=16)
     eight = train.data_mesh(jax.devices()[:8])
-    # check_vma refuses an output which may differ between devices.
-    state, _ = shard_map_step(case.step(), eight)(case.state(), None, case.batch)
-    mapped, _ = train.pmap_step(case.step())(case.state(), None, case.batch)
-    chex.assert_trees_all_close(mapped.model_state, state.model_state, atol=1e-6)
+    rules = train.fsdp(min_size=64)
+    got, _ = run(train.jit_step(step, eight, rules=rules), state, case, length=16)
+    chex.assert_trees_all_close(got.params, expected.params, atol=1e-6)
 
 
-@pytest.mark.parametrize("wrap", [train.jit_step, train.pmap_step])
+@pytest.mark.parametrize(
+    "wrap", [train.jit_step, train.pmap_step, train.shard_map_step]
+)
 def test_donation_never_eats_the_callers_arrays(setup, wrap):
     case = setup(tx=optax.adam(0.1))
     # A student initialised from the teacher's own arrays.
@@ -149,7 +194,9 @@ def test_donation_never_eats_the_callers_arrays(setup, wrap):
         assert not leaf.is_deleted()
 
 
-@pytest.mark.parametrize("wrap", [train.jit_step, train.pmap_step])
+@pytest.mark.parametrize(
+    "wrap", [train.jit_step, train.pmap_step, train.shard_map_step]
+)
 def test_is_traced_once(setup, wrap):
     case, traces = setup(), []
     pure = case.step()

@@ -1,0 +1,192 @@
+"""All methods on one task: one teacher, one student, one budget, several seeds.
+
+    python benchmarks/zoo.py --data mnist.npz --out zoo
+
+`mnist.npz` holds `train_images`, `train_labels`, `test_images`, `test_labels` (uint8,
+`[n, 28, 28]`). Prints a Markdown table, writes it and a plot beside it. A method that
+has been measured is not measured again: the run can be stopped and taken up.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import time
+
+import jax
+import numpy as np
+import optax
+from zoo_methods import all_methods
+
+from jaxkd import data, models, report, train
+
+BATCH, LEARNING_RATE = 64, 0.005
+TEACHER, STUDENT = (16, 32, 64), (4, 8, 16)
+
+
+def load(path):
+    """Arrays of both splits: images averaged to 14 x 14, for speed, in [0, 1]."""
+    with np.load(path) as found:
+        shrink = lambda x: x.reshape(-1, 14, 2, 14, 2, 1).mean((2, 4)) / 255
+        split = lambda name: {
+            "image": shrink(found[f"{name}_images"]).astype(np.float32),
+            "label": found[f"{name}_labels"].astype(np.int32),
+        }
+        return split("train"), split("test")
+
+
+class Task:
+    """What all methods share."""
+
+    def __init__(self, path, steps):
+        cnn = lambda widths: models.from_linen(models.CNN(widths, classes=10))
+        self.student, self.teacher = cnn(STUDENT), cnn(TEACHER)
+        self.train, self.test = load(path)
+        self.steps = steps
+        schedule = optax.cosine_decay_schedule(LEARNING_RATE, steps)
+        self.tx = optax.adam(schedule)
+        self.variables = None
+
+    def batches(self, seed):
+        return data.TrainBatches(self.train, batch_size=BATCH, seed=seed)
+
+    def accuracy(self, model):
+        step = jax.jit(train.make_eval_step(model))
+        test = data.eval_batches(self.test, batch_size=1000)
+        return lambda state: train.evaluate(step, state.student, test)["accuracy"]
+
+    def train_teacher(self):
+        from jaxkd import objectives
+
+        objective = objectives.hard_label()
+        step = train.make_train_step(self.teacher, None, objective, self.tx)
+        state = train.init_state(
+            jax.random.key(1000),
+            self.teacher,
+            None,
+            objective,
+            self.tx,
+            self.batches(0).peek(),
+        )
+        run = train.fit(jax.jit(step), state, None, self.batches(0), steps=self.steps)
+        *_, (state, _) = run
+        self.variables = state.student
+        return self.accuracy(self.teacher)(state)
+
+
+def measure(task, objective, seeds):
+    """Last and best accuracy of each seed, and what a step costs."""
+    pure = train.make_train_step(task.student, task.teacher, objective, task.tx)
+    accuracy, last, best, seconds = task.accuracy(task.student), [], [], []
+    compiled = None
+    for seed in seeds:
+        batches = task.batches(seed)
+        state = train.init_state(
+            jax.random.key(seed),
+            task.student,
+            task.teacher,
+            objective,
+            task.tx,
+            batches.peek(),
+            teacher_variables=task.variables,
+        )
+        if compiled is None:
+            lowered = jax.jit(pure).lower(state, task.variables, batches.peek())
+            compiled = lowered.compile()
+        watch = train.Best(accuracy, every=max(task.steps // 4, 1))
+        start = time.perf_counter()
+        *_, (state, metrics) = train.fit(
+            compiled,
+            state,
+            task.variables,
+            batches,
+            steps=task.steps,
+            hooks=[watch.hook],
+        )
+        jax.block_until_ready(metrics)
+        seconds.append((time.perf_counter() - start) / task.steps)
+        last.append(accuracy(state))
+        best.append(watch.value)
+    flops = compiled.cost_analysis()["flops"]
+    return {"last": last, "best": best, "flops": flops, "seconds": min(seconds)}
+
+
+def table(found):
+    """A Markdown table, best first."""
+    alone = found["alone"]
+    lines = [
+        "| method | last, % | best, % | against alone | FLOPs | time |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    order = sorted(found, key=lambda n: -statistics.mean(found[n]["last"]))
+    for name in order:
+        row = found[name]
+        gain = 100 * (statistics.mean(row["last"]) - statistics.mean(alone["last"]))
+        lines.append(
+            f"| {name} | {report.mean_and_std(row['last'])} "
+            f"| {report.mean_and_std(row['best'])} | {gain:+.2f} "
+            f"| {row['flops'] / alone['flops']:.2f} × "
+            f"| {row['seconds'] / alone['seconds']:.2f} × |"
+        )
+    return "\n".join(lines)
+
+
+def plot(found, file):
+    """Accuracy of each method against the cost of its step."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    alone, order = (
+        found["alone"],
+        sorted(found, key=lambda n: statistics.mean(found[n]["last"])),
+    )
+    figure, axes = plt.subplots(figsize=(7, 0.24 * len(found) + 1.2))
+    for y, name in enumerate(order):
+        values = [100 * v for v in found[name]["last"]]
+        color = "tab:orange" if name in ("alone", "KD") else "tab:blue"
+        axes.plot(values, [y] * len(values), "o", color=color, alpha=0.35, ms=4)
+        axes.plot(statistics.mean(values), y, "|", color=color, ms=14, mew=2)
+    labels = [
+        f"{name}  ({found[name]['flops'] / alone['flops']:.1f}×)" for name in order
+    ]
+    axes.set_yticks(range(len(order)), labels, fontsize=8)
+    axes.axvline(100 * statistics.mean(alone["last"]), color="tab:orange", lw=0.8)
+    axes.set_xlabel(
+        "test accuracy, %: each seed and the mean; in brackets, FLOPs of a "
+        "step against alone",
+        fontsize=8,
+    )
+    axes.grid(axis="x", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(file, dpi=130)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("zoo"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--only", nargs="*")
+    parsed = parser.parse_args()
+    parsed.out.mkdir(parents=True, exist_ok=True)
+    record = parsed.out / "zoo.json"
+    found = json.loads(record.read_text()) if record.exists() else {}
+    task = Task(parsed.data, parsed.steps)
+    print(f"teacher: {task.train_teacher():.4f}", flush=True)
+    for name, objective in all_methods().items():
+        if name in found or (parsed.only and name not in parsed.only):
+            continue
+        found[name] = measure(task, objective, range(parsed.seeds))
+        report.write_atomically(record, json.dumps(found))
+        print(name, found[name], flush=True)
+    text = table(found)
+    (parsed.out / "zoo.md").write_text(text + "\n")
+    plot(found, parsed.out / "zoo.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
