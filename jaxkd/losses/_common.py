@@ -271,3 +271,20 @@ def safe_sqrt(x: Array) -> Array:
         Same shape.
     """
     return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
+
+
+def unit(x: Array) -> Array:
+    """The vectors along the last axis at length 1; zero stays zero.
+
+    They are divided by their largest entry first, whose square may overflow.
+
+    Args:
+        x: shape ``[..., n]``.
+
+    Returns:
+        Same shape.
+    """
+    largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
+    x = x / jnp.where(largest > 0, largest, 1.0)
+    length = norm(x)
+    return x / jnp.where(length > 0, length, 1.0)

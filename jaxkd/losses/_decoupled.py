@@ -272,7 +272,7 @@ def _zipf_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     _, order = lax.sort((-scores, classes), dimension=-1, is_stable=True, num_keys=1)
     # Sorting the ranks back by class takes less memory than to scatter them.
     _, rank = lax.sort((order, _one_to_all(s)), dimension=-1, num_keys=1)
-    counts = (s > -jnp.inf) & (classes != labels[..., None])
+    counts = (s > -jnp.inf) & ~is_label(labels, s)
     weight = jnp.where(counts, 1.0 / rank, 0.0)
     total, mean = sums(weight, jnp.where(counts, s / rank, 0.0))
     some, total = total > 0, jnp.where(total > 0, total, 1.0)

@@ -30,9 +30,7 @@ def sums(*arrays: Array) -> tuple[Array, ...]:
     Returns:
         As many arrays of shape ``[*batch]``.
     """
-    zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
-    add = lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True))
-    return tuple(lax.reduce(arrays, zeros, add, dimensions=(arrays[0].ndim - 1,)))
+    return sums_over(arrays[0].ndim - 1, *arrays)
 
 
 @sums.defjvp
@@ -40,6 +38,21 @@ def _sums_jvp(
     primals: tuple[Array, ...], tangents: tuple[Array, ...]
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     return sums(*primals), tuple(x.sum(axis=-1) for x in tangents)
+
+
+def sums_over(axis: int, *arrays: Array) -> tuple[Array, ...]:
+    """As :func:`sums`, over any axis, and without a derivative.
+
+    Args:
+        axis: not negative.
+        *arrays: of the same shape.
+
+    Returns:
+        As many arrays, without the axis.
+    """
+    zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
+    add = lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True))
+    return tuple(lax.reduce(arrays, zeros, add, dimensions=(axis,)))
 
 
 def sum_of_signs(x: Array) -> PerExample:

@@ -22,10 +22,9 @@ from jaxtyping import Array
 
 from jaxkd._types import Labels, Logits, PerExample
 from jaxkd.losses._common import is_label, safe_sqrt, scaled_tangent, softmax, tiny
+from jaxkd.losses._coupled import EPSILON
 from jaxkd.losses._pairs import Rows, sum_of_signs, sums, without
 
-#: Added to the product of the norms in a correlation.
-EPSILON = 1e-8
 #: A term per class, from `(q, p, log_q, log_p, weight)`.
 Term = Callable[[Array, Array, Array, Array, Any], Array]
 

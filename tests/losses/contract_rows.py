@@ -132,8 +132,15 @@ HELD = {
     "self_weighted_cross_entropy",
     "weighted_soft_cross_entropy",
 }
-#: Arrays stored beyond two, and what for.
+#: How many arrays of the logits' size may be stored, for the value or the gradient: two,
+#: and a half for what is smaller, such as a Gram matrix of the batch.
+LIMIT = 2.5
+#: Where it takes more, and what for.
 ALLOWED = {
+    # The gap and the sum of both, and the product with each: classes > examples here.
+    "class_correlation": 3.6,
+    # Both predictions; XLA on CPU has the temperature in their shape, too.
+    "intra_class_relation": 3.1,
     # Both logits standardized; XLA on CPU has the temperature in their shape, too.
     "standardized": 3.1,
     # What is sorted of both, and the order to sort the gradient back.
