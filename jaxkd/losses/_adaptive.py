@@ -12,7 +12,7 @@ from jaxkd.losses._rows import kl_term
 
 @jax.custom_jvp
 def adaptive_kl_rows(
-    s: Logits, t: Logits, scale: float | Array, tail_mass: float
+    s: Logits, t: Logits, scale: float | Array, tail_mass: float | Array
 ) -> PerExample:
     """As :func:`jaxkd.losses.adaptive_kl`, with the inverse temperature.
 
@@ -49,7 +49,7 @@ adaptive_kl_rows.defjvp(_adaptive_kl_jvp, symbolic_zeros=True)
 
 
 def _parts(
-    q: Array, p: Array, log_q: Array, log_p: Array, tail_mass: float
+    q: Array, p: Array, log_q: Array, log_p: Array, tail_mass: float | Array
 ) -> tuple[PerExample, PerExample, PerExample]:
     """Both divergences and the tail's share of the gap, in one pass."""
     gap = jnp.abs(p - q)
@@ -63,7 +63,7 @@ def _parts(
     return forward, reverse, tail / jnp.where(total > 0, total, 1.0)
 
 
-def _tail_threshold(p: Array, tail_mass: float) -> Array:
+def _tail_threshold(p: Array, tail_mass: float | Array) -> Array:
     """The largest number such that the probabilities up to it add to the tail's mass.
 
     Found by bisection of its bits, which order like the numbers: as exact as sorting

@@ -3,6 +3,7 @@
 import jax
 from jax import lax, numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxkd._types import Labels, Logits, PerExample, Where
@@ -138,8 +139,8 @@ log_sum_exp.defjvp(_log_sum_exp_jvp, symbolic_zeros=True)
 def scaled_tangent(
     logits: Array,
     scale: float | Array,
-    dlogits: Array | SymbolicZero,
-    dscale: Array | SymbolicZero,
+    dlogits: ArrayLike | SymbolicZero,
+    dscale: ArrayLike | SymbolicZero,
 ) -> Array | float:
     """The tangent of the product of logits and scale, for a rule of ``defjvp``.
 
@@ -152,10 +153,14 @@ def scaled_tangent(
     Returns:
         An array of the logits' shape, or 0.0.
     """
-    by_logits = 0.0 if isinstance(dlogits, SymbolicZero) else dlogits * scale
+    by_logits = (
+        0.0 if isinstance(dlogits, SymbolicZero) else jnp.asarray(dlogits) * scale
+    )
     if isinstance(dscale, SymbolicZero):
         return by_logits
-    return by_logits + jnp.where(jnp.isneginf(logits), 0.0, logits) * dscale
+    return by_logits + jnp.where(jnp.isneginf(logits), 0.0, logits) * jnp.asarray(
+        dscale
+    )
 
 
 def _shift(logits: Logits) -> Array:

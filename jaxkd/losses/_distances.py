@@ -5,7 +5,7 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import _checks
-from jaxkd._types import Logits, PerExample, Where
+from jaxkd._types import Logits, OtherLogits, PerExample, Where
 from jaxkd.losses._common import (
     at_least_float32,
     difference,
@@ -177,7 +177,7 @@ def top_k_disagreement(
 
 def sorted_probability_distance(
     student_logits: Logits,
-    teacher_logits: Logits,
+    teacher_logits: OtherLogits,
     *,
     temperature: float | Array = 1.0,
     where: Where | None = None,
@@ -240,7 +240,7 @@ def _sorted_distance_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]
     ds, dt, dscale = tangents
     loss, tangent = _sorted_distance(*primals), jnp.zeros(s.shape[:-1], s.dtype)
     for x, other, dx in ((s, t, ds), (t, s, dt)):
-        p, log_p = softmax(*again(x), scale)
+        p, log_p = softmax(again(x)[0], scale)
         dz = scaled_tangent(log_p / scale, scale, dx, dscale)
         if isinstance(dz, float):
             continue

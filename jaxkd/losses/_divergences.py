@@ -22,7 +22,14 @@ A class with a logit of :math:`-\infty` on both sides is masked too.
 from jaxtyping import Array
 
 from jaxkd import _checks
-from jaxkd._types import ClassMask, Logits, PerExample, Where
+from jaxkd._types import (
+    ClassMask,
+    CommonLogits,
+    Logits,
+    OtherLogits,
+    PerExample,
+    Where,
+)
 from jaxkd.losses._adaptive import adaptive_kl_rows
 from jaxkd.losses._positions import constant, counted, prepare
 from jaxkd.losses._rows import forward_kl_rows, symmetric_kl_rows
@@ -229,8 +236,8 @@ def adaptive_kl(
 
 
 def common_classes(
-    student_logits: Logits, teacher_logits: Logits
-) -> tuple[Array, Array]:
+    student_logits: Logits, teacher_logits: OtherLogits
+) -> tuple[CommonLogits, CommonLogits]:
     """Both logits, cut to the classes that both have.
 
     For one tokenizer whose vocabulary the two models padded differently: the padding is

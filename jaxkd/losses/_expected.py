@@ -94,7 +94,8 @@ def _expected(
     total, of_rest = (
         x[..., None] for x in sums(teacher.p * ratio, teacher.rest * ratio)
     )
-    student, teacher = _sides(*again(s, t), scale)
+    s, t = again(s, t)
+    student, teacher = _sides(s, t, scale)
     p, ratio = teacher.p, _ratio(student.log_p, teacher.log_p)
     rest_ratio = _ratio(student.log_not_p, teacher.log_not_p)
     target = p * ratio + jnp.exp(teacher.log_not_p) * rest_ratio
@@ -118,7 +119,8 @@ def _student_slope(
 ) -> Array:
     terms = _slope_terms(*_sides(s, t, scale), label, alpha, beta)
     of_q, of_p, of_q_rest, of_p_rest = (x[..., None] for x in sums(*terms))
-    student, teacher = _sides(*again(s, t), scale)
+    s, t = again(s, t)
+    student, teacher = _sides(s, t, scale)
     by_q, by_p, _, _ = _slope_terms(student, teacher, label, alpha, beta)
     slope = alpha * label * (student.p - teacher.p)
     slope += student.p * (of_q - by_q) + student.rest * of_q_rest

@@ -132,8 +132,8 @@ HELD = {
     "self_weighted_cross_entropy",
     "weighted_soft_cross_entropy",
 }
-#: How many arrays of the logits' size may be stored, for the value or the gradient: two,
-#: and a half for what is smaller, such as a Gram matrix of the batch.
+#: How many arrays of the logits' size may be stored, for the value or the gradient:
+#: two, and a half for what is smaller, such as a Gram matrix of the batch.
 LIMIT = 2.5
 #: Where it takes more, and what for.
 ALLOWED = {

@@ -134,6 +134,7 @@ def test_takes_a_temperature_per_position(name):
         DIVERGENCES[name](s, t, temperature=temperatures[:2])
 
 
+@pytest.mark.own_checks
 @divergences
 def test_wrong_masks_are_named(name):
     s, t = random_pair()
