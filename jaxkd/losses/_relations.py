@@ -41,7 +41,7 @@ def relational_distance(
             \frac{\|s_i - s_j\|}{\mu_s} - \frac{\|t_i - t_j\|}{\mu_t} \Big),
         \qquad h(x) = \begin{cases} x^2 / 2 & |x| \le 1 \\ |x| - 1/2 \end{cases}
 
-    with :math:`\mu` the mean of the distances above 0. The first half of relational
+    with :math:`\mu` the mean over the pairs of two examples. The first half of relational
     knowledge distillation (RKD). Nothing but the batch must agree, so it needs no
     projector. Two examples with the same features keep a distance of 0 without a
     gradient, where the original's is 1e10.
@@ -262,7 +262,8 @@ def _relative_distances(x: Array, counts: Array, axis_name: str | None) -> Array
     distances = _over_vertices(from_vertex, (x,), every.size)
     distances = gather_rows(distances, axis_name)
     distances = jnp.where(all_counts[:, None] & all_counts[None], distances, 0.0)
-    mean = jnp.sum(distances) / count_of(distances > 0, x)
+    number = count_of(all_counts, x)
+    mean = jnp.sum(distances) / jnp.maximum(number * (number - 1), 1.0)
     return distances / jnp.where(mean > 0, mean, 1.0)
 
 

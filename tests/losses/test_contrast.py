@@ -59,7 +59,6 @@ def test_no_negative_is_the_example_itself():
 
 
 def test_contrast_by_loops(memory, batch):
-    student, teacher, index, negatives = batch
     memory = losses.calibrate_memory(memory, *batch)
     expected = []
     z_student, z_teacher = np.exp(memory.log_normalizers)
@@ -174,7 +173,7 @@ def test_what_does_not_fit_the_memory_is_named(memory, batch):
     loss = losses.contrastive_representation
     with pytest.raises(ValueError, match=r"`index` must be in \[0, 20\)"):
         loss(student, teacher, index.at[0].set(20), negatives, memory)
-    with pytest.raises(ValueError, match="`student` must have shape .* channels"):
+    with pytest.raises(ValueError, match=r"`student` must have shape .* channels"):
         loss(student[:, :2], teacher, index, negatives, memory)
     with pytest.raises(TypeError, match="`negatives` must be integers"):
         loss(student, teacher, index, negatives.astype(float), memory)
