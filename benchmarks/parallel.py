@@ -17,7 +17,9 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from typing import Any
 
 import jax
 
@@ -29,7 +31,7 @@ from jax import numpy as jnp  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec as P  # noqa: E402
 
 import jaxkd  # noqa: E402
-from jaxkd import models, objectives, train  # noqa: E402
+from jaxkd import deploy, models, objectives, train  # noqa: E402
 
 CNN = lambda *widths: models.from_linen(models.CNN(widths=widths, classes=10))
 MLP = lambda *hidden: models.from_linen(models.MLP(hidden=hidden, classes=10))
@@ -159,9 +161,7 @@ def turns(contenders, rounds, calls=8):
     for i in range(rounds + 2):
         for name, call in contenders.items():
             began = time.perf_counter()
-            for _ in range(calls):
-                found = call()
-            jax.block_until_ready(found)
+            jax.block_until_ready([call() for _ in range(calls)])
             if i >= 2:  # the first compile and warm up
                 times[name].append((time.perf_counter() - began) / calls)
     return times
@@ -195,7 +195,8 @@ def print_times(rows, rounds):
 
     def run_hand():
         batch = jax.device_put(case.batch, split)
-        *own[0], loss = hand(*own[0], placed, batch)
+        params, opt_state, loss = hand(*own[0], placed, batch)
+        own[0] = params, opt_state
         return loss
 
     step = case.step
@@ -238,8 +239,8 @@ def print_memory(rows):
         case = Case("CNN + BatchNorm", rows, **options)
         lowered = jax.jit(case.step).lower(case.state, case.variables, case.batch)
         program = lowered.compile()
-        memory = program.memory_analysis().temp_size_in_bytes / 1e6
-        gigas = program.cost_analysis()["flops"] / 1e9
+        known: Any = program.memory_analysis(), program.cost_analysis()
+        memory, gigas = known[0].temp_size_in_bytes / 1e6, known[1]["flops"] / 1e9
         print(f"| {name} | {memory:.2f} | {gigas:.3f} |", flush=True)
 
 
@@ -256,7 +257,10 @@ def print_baked(rounds):
                 contenders[f"step {kind}"] = functools.partial(
                     step, case.state, case.variables, case.batch
                 )
-                forward = jax.jit(lambda v, b, c=case: c.teacher.apply(*v, b).logits)
+                teacher = case.teacher.apply
+                forward = jax.jit(
+                    lambda v, b, f=teacher: f(v.params, v.state, b).logits
+                )
                 contenders[f"forward {kind}"] = functools.partial(
                     forward, case.variables, case.batch
                 )
@@ -269,6 +273,38 @@ def print_baked(rounds):
                 found = ratio(times, f"{what} argument", f"{what} baked")
                 words.append(f"| {found:.2f} ")
             print("".join(words) + "|", flush=True)
+
+
+def print_exported(rounds):
+    """The student, loaded from disk: its weights beside the program, or in it."""
+    print("| exported student | rows | argument ms | baked ms | ratio |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in PAIRS:
+            case = Case(name, 8)
+            image = {"image": case.batch["image"]}
+            variables = models.Variables(
+                case.state.params["student"], case.state.model_state
+            )
+            baked = models.bake(case.student, variables), models.Variables({})
+            pairs = {"argument": (case.student, variables), "baked": baked}
+            artefacts = {
+                kind: deploy.export(model, own, image, f"{folder}/{name}-{kind}")
+                for kind, (model, own) in pairs.items()
+            }
+            for rows in (8, 128):
+                image = {"image": jax.device_put(Case(name, rows).batch["image"])}
+                contenders = {
+                    kind: functools.partial(artefact.predict, image)
+                    for kind, artefact in artefacts.items()
+                }
+                times = turns(contenders, rounds)
+                medians = [1000 * statistics.median(x) for x in times.values()]
+                print(
+                    f"| {name} | {rows} | {medians[0]:.3f} | {medians[1]:.3f} "
+                    f"| {ratio(times, 'argument', 'baked'):.2f} |",
+                    flush=True,
+                )
 
 
 def one_of_several(port, processes, process, rows, rounds):
@@ -331,6 +367,8 @@ def main():
     print_memory(parsed.rows)
     print("\n## A baked teacher\n")
     print_baked(parsed.rounds)
+    print()
+    print_exported(parsed.rounds)
     print("\n## From one process to two\n")
     print_scaling(parsed.rows, parsed.rounds)
 

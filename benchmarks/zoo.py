@@ -16,9 +16,9 @@ import time
 import jax
 import numpy as np
 import optax
-from zoo_methods import all_methods
+from zoo_methods import all_methods, head
 
-from jaxkd import data, models, report, train
+from jaxkd import data, models, objectives, report, train
 
 BATCH, LEARNING_RATE = 64, 0.005
 TEACHER, STUDENT = (16, 32, 64), (4, 8, 16)
@@ -56,43 +56,74 @@ class Task:
         return lambda state: train.evaluate(step, state.student, test)["accuracy"]
 
     def train_teacher(self):
-        from jaxkd import objectives
-
-        objective = objectives.hard_label()
-        step = train.make_train_step(self.teacher, None, objective, self.tx)
-        state = train.init_state(
-            jax.random.key(1000),
-            self.teacher,
-            None,
-            objective,
-            self.tx,
-            self.batches(0).peek(),
-        )
-        run = train.fit(jax.jit(step), state, None, self.batches(0), steps=self.steps)
-        *_, (state, _) = run
+        parts = (self.teacher, None, objectives.hard_label(), self.tx)
+        batches = self.batches(0)
+        state = train.init_state(jax.random.key(1000), *parts, batches.peek())
+        step = jax.jit(train.make_train_step(*parts))
+        *_, (state, _) = train.fit(step, state, None, batches, steps=self.steps)
         self.variables = state.student
         return self.accuracy(self.teacher)(state)
 
-
-def measure(task, objective, seeds):
-    """Last and best accuracy of each seed, and what a step costs."""
-    pure = train.make_train_step(task.student, task.teacher, objective, task.tx)
-    accuracy, last, best, seconds = task.accuracy(task.student), [], [], []
-    compiled = None
-    for seed in seeds:
-        batches = task.batches(seed)
+    def start(self, objective, seed):
+        """The step, and the state in front of the first."""
+        parts = (self.student, self.teacher, objective, self.tx)
         state = train.init_state(
             jax.random.key(seed),
-            task.student,
-            task.teacher,
-            objective,
-            task.tx,
-            batches.peek(),
-            teacher_variables=task.variables,
+            *parts,
+            self.batches(seed).peek(),
+            teacher_variables=self.variables,
         )
-        if compiled is None:
-            lowered = jax.jit(pure).lower(state, task.variables, batches.peek())
-            compiled = lowered.compile()
+        return train.make_train_step(*parts), state
+
+    def factor_transfer(self):
+        """FT: the paraphraser is trained first, for as many steps."""
+        step, state = self.start(objectives.paraphrase(teacher="block3"), 0)
+        batches, step = self.batches(0), jax.jit(step)
+        run = train.fit(step, state, self.variables, batches, steps=self.steps)
+        *_, (state, _) = run
+        factors = objectives.factor_transfer(
+            student="block3",
+            teacher="block3",
+            paraphraser=state.params["objective"],
+        )
+        return objectives.combine(
+            hard=(1.0, objectives.hard_label()), method=(200.0, factors)
+        )
+
+    def reused_head_accuracy(self):
+        """Of SimKD's model: student, projector and the teacher's classifier."""
+        batch = self.batches(0).peek()
+        shape = models.list_features(self.teacher, batch)["block3"].shape
+        model = objectives.reused_head_model(
+            self.student, feature="block3", shape=shape, head=head
+        )
+        step = jax.jit(train.make_eval_step(model))
+        test = data.eval_batches(self.test, batch_size=1000)
+
+        def accuracy(state):
+            parts = {
+                "student": state.student,
+                "projector": (state.params["objective"], state.objective_state),
+                "teacher": self.variables,
+            }
+            variables = models.Variables(
+                {name: part[0] for name, part in parts.items()},
+                {name: part[1] for name, part in parts.items()},
+            )
+            return train.evaluate(step, variables, test)["accuracy"]
+
+        return accuracy
+
+
+def measure(task, objective, seeds, accuracy):
+    """Last and best accuracy of each seed, and what a step costs."""
+    last, best, seconds = [], [], []
+    pure, state = task.start(objective, seeds[0])
+    batch = task.batches(seeds[0]).peek()
+    compiled = jax.jit(pure).lower(state, task.variables, batch).compile()
+    for seed in seeds:
+        batches = task.batches(seed)
+        _, state = task.start(objective, seed)
         watch = train.Best(accuracy, every=max(task.steps // 4, 1))
         start = time.perf_counter()
         *_, (state, metrics) = train.fit(
@@ -107,7 +138,7 @@ def measure(task, objective, seeds):
         seconds.append((time.perf_counter() - start) / task.steps)
         last.append(accuracy(state))
         best.append(watch.value)
-    flops = compiled.cost_analysis()["flops"]
+    flops = (compiled.cost_analysis() or {})["flops"]
     return {"last": last, "best": best, "flops": flops, "seconds": min(seconds)}
 
 
@@ -176,10 +207,16 @@ def main():
     found = json.loads(record.read_text()) if record.exists() else {}
     task = Task(parsed.data, parsed.steps)
     print(f"teacher: {task.train_teacher():.4f}", flush=True)
-    for name, objective in all_methods().items():
+    methods = all_methods(len(task.train["label"])) | {
+        "FT": task.factor_transfer(),
+        "SimKD": objectives.reused_head(student="block3", teacher="block3"),
+    }
+    plain, reused = task.accuracy(task.student), task.reused_head_accuracy()
+    for name, objective in methods.items():
         if name in found or (parsed.only and name not in parsed.only):
             continue
-        found[name] = measure(task, objective, range(parsed.seeds))
+        accuracy = reused if name == "SimKD" else plain
+        found[name] = measure(task, objective, range(parsed.seeds), accuracy)
         report.write_atomically(record, json.dumps(found))
         print(name, found[name], flush=True)
     text = table(found)

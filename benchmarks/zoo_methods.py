@@ -56,9 +56,26 @@ def logits(loss, **kwargs):
     return objectives.on_logits(loss, **kwargs)
 
 
-def all_methods():
-    """Name to objective; "alone" and "KD" are what the others are measured against."""
-    linear = objectives.linear_adapter()
+def all_methods(examples):
+    """Name to objective; "alone" and "KD" are what the others are measured against.
+
+    Args:
+        examples: number of training examples, the size of memories.
+
+    Returns:
+        A dict.
+    """
+    return {
+        **on_the_logits(),
+        **on_the_features(),
+        **on_the_heads(),
+        **on_relations(),
+        **in_contrast(examples),
+    }
+
+
+def on_the_logits():
+    """Methods that need nothing but logits."""
     return {
         "alone": objectives.hard_label(),
         "KD": soft(),
@@ -74,6 +91,10 @@ def all_methods():
             inter=(2.0, logits(losses.inter_class_relation)),
             intra=(2.0, logits(losses.intra_class_relation)),
         ),
+        "MLKD": soft(
+            classes=(1.0, logits(losses.class_correlation, temperature=4.0)),
+            batch=(1.0, logits(losses.batch_correlation, temperature=4.0)),
+        ),
         "LSKD": labels(
             9.0,
             logits(losses.standardized(losses.soft_target_kl), temperature=2.0),
@@ -86,11 +107,20 @@ def all_methods():
         "reverse KL": labels(1.0, logits(losses.reverse_kl)),
         "JSD": labels(1.0, logits(losses.generalized_jsd)),
         "TVD": labels(1.0, logits(losses.total_variation)),
+    }
+
+
+def on_the_features():
+    """Methods on the maps of the stages."""
+    linear = objectives.linear_adapter()
+    ends = on(losses.singular_vector_relation, STAGES, adapter=linear)
+    return {
         "FitNet": labels(100.0, objectives.hint(student="block2", teacher="block2")),
         "AT": labels(1000.0, on(losses.attention_transfer, STAGES)),
         "SP": labels(3000.0, on(losses.similarity_preserving, LAST)),
         "NST": labels(50.0, on(losses.neuron_selectivity, STAGES)),
         "FSP": labels(1.0, on(losses.flow_of_solution, STAGES, adapter=linear)),
+        "KDSVD": labels(1.0, ends),
         "AB": labels(
             0.003, objectives.activation_boundary(student=NORMS, teacher=NORMS)
         ),
@@ -106,12 +136,26 @@ def all_methods():
             1.0, objectives.variational_information(student=STAGES, teacher=STAGES)
         ),
         "ICKD": labels(2.5, on(losses.inter_channel_correlation, LAST, adapter=linear)),
+        "affinity": labels(1.0, on(losses.channel_affinity, LAST, adapter=linear)),
         "CWD": labels(
             3.0, on(losses.channel_wise_kl, LAST, adapter=linear, temperature=4.0)
         ),
+        "pair-wise": labels(1.0, on(losses.pair_wise_similarity, LAST)),
         "PKD": labels(6.0, on(losses.standardized_feature_mse, LAST, adapter=linear)),
+        "FBKD": objectives.combine(
+            hard=(1.0, objectives.hard_label()),
+            means=(4e-3, on(losses.pooled_feature_distance, LAST, adapter=linear)),
+            maps=(7e-5, on(losses.attention_weighted_distance, LAST, adapter=linear)),
+        ),
         "ReviewKD": labels(5.0, objectives.review(student=STAGES, teacher=STAGES)),
         "MGD": labels(7e-5, objectives.masked_generation(student=LAST, teacher=LAST)),
+    }
+
+
+def on_the_heads():
+    """Methods on the last features and the classifiers behind them."""
+    linear = objectives.linear_adapter()
+    return {
         "SRRL": labels(
             1.0,
             objectives.representation_regression(student=LAST, teacher=LAST, head=head),
@@ -136,9 +180,51 @@ def all_methods():
         "PAD-L2": labels(
             1.0, objectives.uncertainty_weighted(student=POOL, teacher=POOL)
         ),
+    }
+
+
+def on_relations():
+    """Methods on how the examples of a batch relate."""
+    congruence = on(losses.gaussian_congruence, POOL)
+    neighbours = objectives.on_embeddings(
+        losses.neighbour_correlation, student=POOL, teacher=POOL
+    )
+    return {
         "RKD": objectives.combine(
             hard=(1.0, objectives.hard_label()),
             distance=(25.0, on(losses.relational_distance, POOL)),
             angle=(50.0, on(losses.relational_angle, POOL)),
         ),
+        "PKT": labels(30000.0, on(losses.probabilistic_knowledge_transfer, POOL)),
+        "CC": labels(0.02, neighbours),
+        "CCKD": labels(0.02, congruence),
+        "SKD": soft(direction=(1.0, logits(losses.similarity_mahalanobis))),
+        "DIST+": objectives.combine(
+            hard=(1.0, objectives.hard_label()),
+            inter=(2.0, logits(losses.inter_class_relation)),
+            intra=(2.0, logits(losses.intra_class_relation)),
+            channels=(
+                1.0,
+                on(losses.channel_relation, LAST, adapter=objectives.linear_adapter()),
+            ),
+            places=(1.0, on(losses.spatial_relation, LAST)),
+        ),
+    }
+
+
+def in_contrast(examples):
+    """Methods that tell an example from those of a memory."""
+    queued = lambda loss: objectives.on_queue(
+        loss, student=POOL, teacher=POOL, size=1024
+    )
+    return {
+        "CRD": labels(
+            0.8,
+            objectives.contrastive_representation(
+                student=POOL, teacher=POOL, size=examples, negatives=1024
+            ),
+        ),
+        "SEED": labels(1.0, queued(losses.instance_similarity_cross_entropy)),
+        "InfoNCE": labels(1.0, queued(losses.info_nce)),
+        "CompRess": labels(1.0, queued(losses.anchor_similarity_kl)),
     }

@@ -1,10 +1,19 @@
 import os
 
+# Tests compile far more than they run: programs of any speed will do.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+)
+os.environ.setdefault("MPLBACKEND", "Agg")
+
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
-os.environ.setdefault("MPLBACKEND", "Agg")
 
 
 @pytest.fixture(autouse=True)

@@ -138,9 +138,9 @@ class Checkpointer:
         """
         try:
             self._orbax.close()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # tensorstore's are ValueErrors
             raise CheckpointError(
-                f"the last checkpoint in {self._directory} was not written: {error}."
+                f"the last checkpoint in {self._directory} was not written: {error}"
             ) from error
 
     def save(
@@ -204,7 +204,8 @@ class Checkpointer:
         """Reads the newest checkpoint that is whole, or the best.
 
         One that is damaged is reported by a warning, set aside under the name
-        ``<step>.damaged``, and the one before it is tried.
+        ``<step>.damaged`` if the folder can be written to, and the one before it is
+        tried.
 
         Args:
             target: a state of the same structure, whose values do not matter, such as
@@ -231,8 +232,8 @@ class Checkpointer:
             self._set_aside(folder)
         if steps:
             raise CheckpointError(
-                f"all {len(steps)} checkpoints in {self._directory} are damaged; they "
-                "were set aside, and training can start anew."
+                f"all {len(steps)} checkpoints in {self._directory} are damaged: see "
+                "the warnings. Those set aside no longer stand in the way of a new run."
             )
         return None
 
@@ -269,18 +270,16 @@ class Checkpointer:
             )
 
     def _set_aside(self, folder: pathlib.Path) -> None:
+        done = f"it was renamed to {folder.name}.damaged"
+        if jax.process_index() == 0:
+            try:
+                _rename_damaged(folder)
+            except OSError as error:  # such as a disk that can only be read
+                done = f"it could not be renamed ({error.strerror})"
         warnings.warn(
-            f"checkpoint {folder} is damaged: it was renamed to {folder.name}.damaged, "
-            "and the one before it is used.",
+            f"checkpoint {folder} is damaged: {done}, and the one before it is used.",
             stacklevel=3,
         )
-        if jax.process_index() == 0:
-            aside = folder.with_name(f"{folder.name}.damaged")
-            number = 1
-            while aside.exists():
-                number += 1
-                aside = folder.with_name(f"{folder.name}.damaged-{number}")
-            folder.rename(aside)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"jaxkd {folder} set aside")
         self._orbax.reload()
@@ -310,3 +309,11 @@ class Checkpointer:
                     f"as {shown(saved.get(path))}, but is here "
                     f"{shown(wanted.get(path))}."
                 )
+
+
+def _rename_damaged(folder: pathlib.Path) -> None:
+    aside, number = folder.with_name(f"{folder.name}.damaged"), 1
+    while aside.exists():
+        number += 1
+        aside = folder.with_name(f"{folder.name}.damaged-{number}")
+    folder.rename(aside)

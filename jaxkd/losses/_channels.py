@@ -1,7 +1,7 @@
 """Losses on how the channels of an example relate."""
 
 import jax
-from jax import numpy as jnp
+from jax import lax, numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import _checks
@@ -230,8 +230,14 @@ def _right_singular(x: Array, rank: int) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def _eigenvectors(gram: Array) -> tuple[Array, Array]:
-    """As ``jnp.linalg.eigh``, with a derivative where eigenvalues are equal."""
-    values, vectors = jnp.linalg.eigh(gram)
+    """As ``jnp.linalg.eigh``, with a derivative where eigenvalues are equal.
+
+    On CPU one matrix at a time: a program with several batches of decompositions can
+    stop for ever, each waiting for the threads that the others hold (jax 0.10 to 0.12).
+    """
+    at_once = lambda x: tuple(jnp.linalg.eigh(x))
+    one_by_one = lambda x: lax.map(at_once, x)
+    values, vectors = lax.platform_dependent(gram, cpu=one_by_one, default=at_once)
     return values, vectors
 
 

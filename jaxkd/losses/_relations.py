@@ -41,10 +41,10 @@ def relational_distance(
             \frac{\|s_i - s_j\|}{\mu_s} - \frac{\|t_i - t_j\|}{\mu_t} \Big),
         \qquad h(x) = \begin{cases} x^2 / 2 & |x| \le 1 \\ |x| - 1/2 \end{cases}
 
-    with :math:`\mu` the mean over the pairs of two examples. The first half of relational
-    knowledge distillation (RKD). Nothing but the batch must agree, so it needs no
-    projector. Two examples with the same features keep a distance of 0 without a
-    gradient, where the original's is 1e10.
+    with :math:`\mu` the mean over the pairs of two examples. The first half of
+    relational knowledge distillation (RKD). Nothing but the batch must agree, so it
+    needs no projector. Two examples with the same features keep a distance of 0 without
+    a gradient, where the original's is 1e10.
 
     Args:
         student: shape ``[batch, ...]``, :math:`s`.

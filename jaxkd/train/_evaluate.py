@@ -10,6 +10,7 @@ from jaxkd import losses, objectives
 from jaxkd._types import Batch
 from jaxkd.losses import Mean
 from jaxkd.models import Model, Variables
+from jaxkd.train._state import restored
 
 
 class EvalStep(Protocol):
@@ -24,8 +25,8 @@ class EvalStep(Protocol):
         """Measures one batch.
 
         Args:
-            variables: the model's variables.
-            teacher_variables: the teacher's; ``None`` without one.
+            variables: the model's variables; quantized leaves are dequantized.
+            teacher_variables: the teacher's, likewise; ``None`` without one.
             batch: a dict of arrays; where ``mask`` is false, an example is left out.
 
         Returns:
@@ -65,12 +66,12 @@ def make_eval_step(
     def step(
         variables: Variables, teacher_variables: Variables | None, batch: Batch
     ) -> dict[str, Mean]:
-        logits = model.apply(*variables, batch).logits
+        logits = model.apply(*restored(variables), batch).logits
         values = _label_measures(logits, batch, label)
         if teacher is not None:
             if teacher_variables is None:
                 raise ValueError("the step has a teacher: pass its variables.")
-            followed = teacher.apply(*teacher_variables, batch).logits
+            followed = teacher.apply(*restored(teacher_variables), batch).logits
             values |= _teacher_measures(logits, followed)
         if not values:
             raise KeyError(f"nothing to measure: no teacher and no batch[{label!r}].")

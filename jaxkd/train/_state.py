@@ -8,7 +8,7 @@ import optax
 from jax import numpy as jnp
 from jaxtyping import Array, Int
 
-from jaxkd import _checks
+from jaxkd import _checks, compress
 from jaxkd._types import Batch, Params, PRNGKey, Tree
 from jaxkd.models import Model, Variables
 from jaxkd.objectives import Objective, View
@@ -196,6 +196,18 @@ def _check_parts(
             )
 
 
+def restored(variables: Variables) -> Variables:
+    """Variables with quantized parameters as arrays again.
+
+    Args:
+        variables: a model's.
+
+    Returns:
+        The same, in which every leaf is an array.
+    """
+    return variables._replace(params=compress.dequantize(variables.params))
+
+
 def _shapes(
     student: Model,
     teacher: Model | None,
@@ -209,6 +221,7 @@ def _shapes(
     def run(own: Any, followed: Any, batch: Any) -> View:
         key, out = jax.random.key(0), None
         if teacher is not None:
+            followed = restored(followed)
             params, state = followed
             names = objective.teacher_features
             out = teacher.apply(params, state, batch, features=names)

@@ -20,7 +20,7 @@ from jaxkd.train._gradients import (
     varying,
 )
 from jaxkd.train._guard import choose, guard_of
-from jaxkd.train._state import TrainState
+from jaxkd.train._state import TrainState, restored
 
 
 class TrainStep(Protocol):
@@ -38,7 +38,8 @@ class TrainStep(Protocol):
 
         Args:
             state: the state before.
-            teacher_variables: the teacher's; ``None`` without a teacher.
+            teacher_variables: the teacher's, in any float type or quantized by
+                :func:`jaxkd.compress.quantize`; ``None`` without a teacher.
             batch: a dict of arrays. Where an entry ``mask`` is false, an example counts
                 for nothing.
             axis_name: the axis under ``pmap`` or ``shard_map``.
@@ -113,6 +114,7 @@ def make_train_step(
         *,
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
+        teacher_variables = _as_arrays(teacher_variables)
         guard = guard_of(state.opt_state)
         scale = jnp.float32(1.0) if guard is None else guard.scale
         params = varying(state.params, axis_name)
@@ -159,3 +161,10 @@ def _step_key(state: TrainState, axis_name: str | None) -> jax.Array:
     if axis_name is None:
         return key
     return jax.random.fold_in(key, lax.axis_index(axis_name))
+
+
+def _as_arrays(variables: Variables | None) -> Variables | None:
+    if variables is None:
+        return None
+    with jax.named_scope("teacher"):
+        return restored(variables)

@@ -45,6 +45,15 @@ class Speed:
         self._examples, self._since = 0, now
         return rate
 
+    def metrics(self) -> dict[str, float]:
+        """The speed and the memory, to be logged with a step's metrics.
+
+        Returns:
+            ``examples_per_s``, which starts the clock again, and what
+            :func:`device_memory` tells.
+        """
+        return {"examples_per_s": self.read(), **device_memory()}
+
 
 def device_memory() -> dict[str, float]:
     """The memory of the first local device.

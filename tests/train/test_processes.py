@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,8 +15,8 @@ SCRIPT = pathlib.Path(__file__).with_name("two_processes.py")
 LIMIT_S = 150
 
 
-def run(mode, folder, *, processes, devices, steps):
-    """Each process's record, by number."""
+def run(mode, folder, *, processes, devices, steps, told=None):
+    """Each process's record, by number; one of them may be told to stop."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -32,6 +33,10 @@ def run(mode, folder, *, processes, devices, steps):
         for number in range(processes)
     ]
     try:
+        if told is not None:
+            while running[told].stdout.readline() not in ("five\n", ""):
+                pass
+            running[told].send_signal(signal.SIGTERM)
         outputs = [process.communicate(timeout=LIMIT_S)[0] for process in running]
     finally:
         for process in running:
@@ -45,8 +50,8 @@ def run(mode, folder, *, processes, devices, steps):
 
 @pytest.mark.parametrize(
     "mode",
-    ["jit", "fsdp"]
-    + [pytest.param(m, marks=pytest.mark.slow) for m in ("pmap", "shard_map")],
+    ["jit"]
+    + [pytest.param(m, marks=pytest.mark.slow) for m in ("fsdp", "pmap", "shard_map")],
 )
 def test_two_processes_train_as_one_and_any_number_goes_on(mode, tmp_path):
     whole, shared = tmp_path / "whole", tmp_path / "shared"
@@ -56,10 +61,23 @@ def test_two_processes_train_as_one_and_any_number_goes_on(mode, tmp_path):
     assert first == second
     (alone,) = run("jit", whole, processes=1, devices=1, steps=4)
     assert first["metrics"] == pytest.approx(alone["metrics"], rel=1e-4)
-    for devices in (4, 8) if mode == "jit" else (4,):
+    for devices in (4, 8) if mode == "jit" else (1, 4):
         folder = tmp_path / f"on-{devices}"
         shutil.copytree(shared, folder)
         (one,) = run(mode, folder, processes=1, devices=devices, steps=6)
         assert one["restored"] == first["saved"]
     (alone,) = run("jit", whole, processes=1, devices=1, steps=6)
     assert one["metrics"] == pytest.approx(alone["metrics"], rel=1e-4)
+
+
+def test_all_processes_stop_at_one_step_when_one_is_told_to(tmp_path):
+    """And what they saved there is what a run of so many steps would have."""
+    first, second = run("jit", tmp_path, processes=2, devices=1, steps=10**6, told=1)
+    assert first == second
+    assert 5 <= first["step"] < 10**6
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    assert folder.name == str(first["step"])
+    more = first["step"] + 1
+    (one,) = run("jit", tmp_path, processes=1, devices=2, steps=more)
+    assert one["restored"] == first["saved"]
+    assert one["step"] == more

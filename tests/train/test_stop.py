@@ -56,6 +56,18 @@ def test_smaller_can_be_better(setup):
         train.Best(lambda state: 0.0, every=1, patience=0)
 
 
+def test_speed_and_memory_join_the_metrics(setup, monkeypatch):
+    clock, logged = iter([10.0, 12.0, 12.5]), []
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    speed = train.Speed()
+    monkeypatch.setattr(train._watch, "device_memory", lambda: {"bytes_in_use": 7.0})
+    for examples in (40, 20):
+        speed.add(examples)
+        logged.append(speed.metrics())
+    assert [m["examples_per_s"] for m in logged] == [20.0, 40.0]
+    assert logged[0]["bytes_in_use"] == 7.0
+
+
 def test_shared_memory_is_named(setup):
     case = setup()
     case.student = case.teacher
@@ -74,9 +86,15 @@ def test_a_profile_names_the_parts_of_the_step(setup, tmp_path):
     names = text.as_text(debug_info=True)
     for part in ("teacher", "student", "loss"):
         assert re.search(rf"jit\(step\)/(jvp\()?{part}\b", names)
+    step = jax.jit(case.step())
+    jax.block_until_ready(step(case.state(), case.variables, case.batch))
     with train.profile(tmp_path / "trace"):
-        jax.block_until_ready(case.step()(case.state(), case.variables, case.batch))
-    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+        jax.block_until_ready(step(case.state(), case.variables, case.batch))
+    (trace,) = (tmp_path / "trace").rglob("*.xplane.pb")
+    for part in (rb"teacher", rb"student", rb"jvp\(loss\)"):
+        assert re.search(
+            rb"jit\(step\)/(jvp\(|transpose\(jvp\()?" + part, trace.read_bytes()
+        )
     (tmp_path / "file").write_text("")
     wrong = train.profile(tmp_path / "file")
     with pytest.raises(NotADirectoryError, match="a profile needs a folder"):

@@ -1,6 +1,8 @@
 """One of several processes that train together; run by test_processes.py.
 
 python two_processes.py MODE FOLDER PORT PROCESSES PROCESS DEVICES STEPS
+
+It says so when it has done five updates, and stops early if it is told to.
 """
 
 import json
@@ -47,17 +49,26 @@ wrapped = {
 }
 step, found = wrapped[mode](), {}
 
-with checkpoint.Checkpointer(pathlib.Path(folder) / "checkpoints") as checkpointer:
+with (
+    train.stop_on_signal() as stop,
+    checkpoint.Checkpointer(pathlib.Path(folder) / "checkpoints") as checkpointer,
+):
     target = train.place(state, train.state_shardings(state, mesh, rules))
     restored = checkpointer.restore(target)
     if restored is not None:
         state = restored.state
         batches.set_state(restored.data)
         found["restored"] = trees.digest(state)
-    run = train.fit(step, state, variables, batches, steps=steps, max_in_flight=1)
-    *_, (last, metrics) = run
+    last, metrics = state, {}
+    for now in train.fit(
+        step, state, variables, batches, steps=steps, stop=stop, max_in_flight=1
+    ):
+        last, metrics = now
+        if int(last.step) == 5:
+            print("five", flush=True)
     checkpointer.save(int(last.step), last, data=batches.get_state())
 
+found["step"] = int(last.step)
 found["saved"] = trees.digest(last)
 found["metrics"] = {name: float(value) for name, value in metrics.items()}
 file = f"{mode}-{processes}x{devices}-{process}.json"
