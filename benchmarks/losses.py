@@ -67,7 +67,8 @@ SPARSE = [
 
 TWO = "two softmaxes instead of one: twice the exponentials and twice the reading"
 MIXTURE = f"{TWO}, and a logarithm per class of the mixture"
-OTHERS = f"{TWO}, on logits that are copied with the label masked out"
+OTHERS = f"{TWO}, each computed again without the label rather than stored"
+GRAMS = "multiplies matrices: batch · classes · (the smaller of both) operations"
 SORT = "sorts the classes"
 WHY = {
     "soft_target_kl": TWO,
@@ -85,17 +86,20 @@ WHY = {
     "skewed_forward_kl": MIXTURE,
     "skewed_reverse_kl": MIXTURE,
     "total_variation": TWO,
-    "adaptive_kl": "two divergences, and 31 sums to find the tail",
-    "sorted_probability_distance": f"{SORT} of both, and scatters the gradient back",
+    "adaptive_kl": "two divergences, and 16 passes to find the tail",
+    "sorted_probability_distance": f"{SORT} of both, and the gradient back",
     "zipf_cross_entropy": f"{SORT} twice, for the ranks",
     "decoupled_kd": OTHERS,
-    "soft_label_decoupled_kd": f"{TWO}, and two logarithms per class",
+    "soft_label_decoupled_kd": (
+        f"{TWO}, each computed again without its largest class rather than stored, "
+        "and two logarithms per class"
+    ),
     "normalized_kd": f"{OTHERS}, and the target's own softmax",
     "standardized": f"{TWO}, after mean and deviation of both",
     "inter_class_relation": f"{TWO}, and five sums for the correlation",
     "intra_class_relation": f"{TWO}, and sums over the batch of what must be stored",
-    "class_correlation": "multiplies matrices: batch · classes² operations",
-    "batch_correlation": "multiplies matrices: batch² · classes operations",
+    "class_correlation": GRAMS,
+    "batch_correlation": GRAMS,
     "binary_soft_cross_entropy": "a logistic function and a softplus per class",
     "log_probability_euclidean": TWO,
     "logit_cosine_distance": "three sums, and the gradient reads both logits",
@@ -132,7 +136,7 @@ def cases(classes):
         (teacher, jax.nn.one_hot(labels, classes)),
     )
     table["standardized"] = (losses.standardized(losses.soft_target_kl), (teacher,))
-    if classes > 2000:  # needs classes² numbers, more than this machine's memory
+    if classes > 2000:  # the same products as batch_correlation's
         del table["class_correlation"]
     return student, table
 

@@ -7,11 +7,14 @@ import jax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Logits: TypeAlias = Float[Array, "*batch classes"]
+OtherLogits: TypeAlias = Float[Array, "*batch other_classes"]
+CommonLogits: TypeAlias = Float[Array, "*batch common_classes"]
 Labels: TypeAlias = Int[Array, "*batch"]
 PerExample: TypeAlias = Float[Array, "*batch"]
 Where: TypeAlias = Bool[Array, "*batch"]
 ClassMask: TypeAlias = Bool[Array, " classes"]
 Features: TypeAlias = Float[Array, "batch *positions channels"]
+OtherFeatures: TypeAlias = Float[Array, "batch *positions other_channels"]
 AnyFeatures: TypeAlias = Float[Array, "batch ..."]  # where the two sides may differ
 Channels: TypeAlias = Float[Array, " channels"]
 Examples: TypeAlias = Bool[Array, " batch"]

@@ -1,6 +1,9 @@
 """What the losses share."""
 
+import jax
 from jax import lax, numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxkd._types import Labels, Logits, PerExample, Where
@@ -105,6 +108,7 @@ def log_softmax(logits: Logits, scale: float | Array = 1.0) -> Array:
     return softmax(logits, scale)[1]
 
 
+@jax.custom_jvp
 def log_sum_exp(logits: Logits, scale: float | Array = 1.0) -> PerExample:
     r"""Logarithm of the sum of exponentials, with a gradient also for no class at all.
 
@@ -120,6 +124,43 @@ def log_sum_exp(logits: Logits, scale: float | Array = 1.0) -> PerExample:
     some = total > 0
     log_total = shift * scale + jnp.log(jnp.where(some, total, 1.0))
     return jnp.where(some, log_total, -jnp.inf)[..., 0]
+
+
+def _log_sum_exp_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    """With the softmax computed again: else its exponentials would be stored."""
+    (logits, scale), (dlogits, dscale) = primals, tangents
+    dz = scaled_tangent(logits, scale, dlogits, dscale)
+    return log_sum_exp(logits, scale), jnp.sum(softmax(logits, scale)[0] * dz, axis=-1)
+
+
+log_sum_exp.defjvp(_log_sum_exp_jvp, symbolic_zeros=True)
+
+
+def scaled_tangent(
+    logits: Array,
+    scale: float | Array,
+    dlogits: ArrayLike | SymbolicZero,
+    dscale: ArrayLike | SymbolicZero,
+) -> Array | float:
+    """The tangent of the product of logits and scale, for a rule of ``defjvp``.
+
+    Args:
+        logits: shape ``[*batch, classes]``.
+        scale: broadcast to the logits.
+        dlogits: the tangent of the logits, if they have one.
+        dscale: the tangent of the scale, if it has one.
+
+    Returns:
+        An array of the logits' shape, or 0.0.
+    """
+    by_logits = (
+        0.0 if isinstance(dlogits, SymbolicZero) else jnp.asarray(dlogits) * scale
+    )
+    if isinstance(dscale, SymbolicZero):
+        return by_logits
+    return by_logits + jnp.where(jnp.isneginf(logits), 0.0, logits) * jnp.asarray(
+        dscale
+    )
 
 
 def _shift(logits: Logits) -> Array:

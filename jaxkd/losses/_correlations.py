@@ -17,9 +17,9 @@ from jaxkd.losses._common import (
     at_least_float32,
     gather_rows,
     inverse_temperature,
-    safe_sqrt,
-    softmax,
 )
+from jaxkd.losses._coupled import batch_gap, class_decorrelation, class_gap
+from jaxkd.losses._rows import correlation_rows
 
 
 def inter_class_relation(
@@ -59,8 +59,9 @@ def inter_class_relation(
         Huang et al., `Knowledge Distillation from A Stronger Teacher
         <https://arxiv.org/abs/2205.10536>`_, 2022, equation 8.
     """
-    q, p = _probabilities(student_logits, teacher_logits, temperature)
-    return 1 - _correlation(q, p, jnp.ones(q.shape, bool), axis=-1)
+    _checks.check_logits(student_logits, teacher_logits)
+    s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
+    return correlation_rows(s, t, inverse_temperature(temperature, s), None)
 
 
 def intra_class_relation(
@@ -104,9 +105,8 @@ def intra_class_relation(
         Huang et al., `Knowledge Distillation from A Stronger Teacher
         <https://arxiv.org/abs/2205.10536>`_, 2022, equation 9.
     """
-    q, p = _probabilities(student_logits, teacher_logits, temperature)
-    q, p, counts = _global_rows(q, p, where, axis_name)
-    return 1 - jnp.mean(_correlation(q, p, jnp.broadcast_to(counts, q.shape), axis=0))
+    rows = _global_rows(student_logits, teacher_logits, temperature, where, axis_name)
+    return class_decorrelation(*rows)
 
 
 def class_correlation(
@@ -123,8 +123,8 @@ def class_correlation(
         \frac{1}{C} \big\| q^\top q - p^\top p \big\|_F^2
 
     The sum is over the batch, as in the authors' code: the value grows with its square.
-    There is no factor :math:`\tau^2`. It needs memory for :math:`C^2` numbers, so it
-    is not for vocabularies.
+    There is no factor :math:`\tau^2`. With more classes than examples it is computed
+    from example-by-example products, without memory for :math:`C^2` numbers.
 
     Args:
         student_logits: shape ``[batch, classes]``; more axes count as batch.
@@ -152,9 +152,8 @@ def class_correlation(
         <https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html>`_,
         2023, equation 7.
     """
-    q, p = _probabilities(student_logits, teacher_logits, temperature)
-    q, p, _ = _global_rows(q, p, where, axis_name)
-    return jnp.sum((q.T @ q - p.T @ p) ** 2) / q.shape[-1]
+    rows = _global_rows(student_logits, teacher_logits, temperature, where, axis_name)
+    return class_gap(*rows) / student_logits.shape[-1]
 
 
 def batch_correlation(
@@ -198,42 +197,29 @@ def batch_correlation(
         <https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html>`_,
         2023, equation 4.
     """
-    q, p = _probabilities(student_logits, teacher_logits, temperature)
-    q, p, counts = _global_rows(q, p, where, axis_name)
-    total = jnp.sum((q @ q.T - p @ p.T) ** 2)
-    return total / jnp.maximum(jnp.sum(counts, dtype=q.dtype), 1.0)
-
-
-def _probabilities(
-    student_logits: Logits, teacher_logits: Logits, temperature: float | Array
-) -> tuple[Array, Array]:
-    _checks.check_logits(student_logits, teacher_logits)
-    s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
-    scale = inverse_temperature(temperature, s)
-    return softmax(s, scale)[0], softmax(t, scale)[0]
+    rows = _global_rows(student_logits, teacher_logits, temperature, where, axis_name)
+    total, counts = batch_gap(*rows), rows[-1]
+    return total / jnp.maximum(jnp.sum(counts, dtype=total.dtype), 1.0)
 
 
 def _global_rows(
-    q: Array, p: Array, where: Where | None, axis_name: str | None
-) -> tuple[Array, Array, Array]:
-    """Rows of all devices, 0 where they do not count, and a column of what counts."""
+    student_logits: Logits,
+    teacher_logits: Logits,
+    temperature: float | Array,
+    where: Where | None,
+    axis_name: str | None,
+) -> tuple[Array, Array, float | Array, Array]:
+    """Rows of all devices, one over their temperature, and a column of what counts."""
+    _checks.check_logits(student_logits, teacher_logits)
+    s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
+    scale = inverse_temperature(temperature, s)
     if where is None:
-        where = jnp.ones(q.shape[:-1], bool)
-    _checks.check_where(q, where)
-    counts = where.astype(bool)[..., None]
-    q, p = jnp.where(counts, q, 0.0), jnp.where(counts, p, 0.0)
-    classes = q.shape[-1]
-    rows = (q.reshape(-1, classes), p.reshape(-1, classes), counts.reshape(-1, 1))
-    q, p, counts = (gather_rows(x, axis_name) for x in rows)
-    return q, p, counts
-
-
-def _correlation(a: Array, b: Array, counts: Array, axis: int) -> Array:
-    """Pearson's correlation along one axis, of what counts; safe for constants."""
-    number = jnp.maximum(jnp.sum(counts, axis=axis, keepdims=True, dtype=a.dtype), 1.0)
-    a, b = (
-        jnp.where(counts, x - jnp.sum(x, axis=axis, keepdims=True) / number, 0.0)
-        for x in (a, b)
+        where = jnp.ones(s.shape[:-1], bool)
+    _checks.check_where(s, where)
+    s, t, counts = (
+        gather_rows(x.reshape(-1, n), axis_name)
+        for x, n in ((s, s.shape[-1]), (t, t.shape[-1]), (where.astype(bool), 1))
     )
-    norms = safe_sqrt(jnp.sum(a**2, axis=axis)) * safe_sqrt(jnp.sum(b**2, axis=axis))
-    return jnp.sum(a * b, axis=axis) / (norms + 1e-8)
+    if isinstance(scale, Array) and scale.ndim > 0:
+        scale = gather_rows(scale.reshape(-1, 1), axis_name)
+    return s, t, scale, counts

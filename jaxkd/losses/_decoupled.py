@@ -7,6 +7,7 @@ All are computed from logits with the label masked out, so that a saturated mode
 (:math:`p_y = 1` in floating point) keeps its :math:`\hat p`.
 """
 
+import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
@@ -14,16 +15,19 @@ from jaxkd import _checks
 from jaxkd._types import Labels, Logits, PerExample
 from jaxkd.losses._common import (
     at_least_float32,
-    expected,
     inverse_temperature,
     is_label,
-    log_softmax,
     log_sum_exp,
     pick,
-    softmax,
     squared_temperature,
 )
-from jaxkd.losses._rows import cross_entropy_rows, forward_kl_rows
+from jaxkd.losses._expected import expected_decoupled_rows
+from jaxkd.losses._pairs import again, log_sums_without, sums
+from jaxkd.losses._rows import (
+    forward_kl_rows,
+    others_cross_entropy_rows,
+    others_kl_rows,
+)
 
 
 def decoupled_kd(
@@ -79,14 +83,8 @@ def decoupled_kd(
     _checks.check_labels(student_logits, labels)
     s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
     scale = inverse_temperature(temperature, s)
-    s_others, t_others = _without_label(s, labels), _without_label(t, labels)
-    target = forward_kl_rows(
-        _binary_logits(s, s_others, labels, scale),
-        _binary_logits(t, t_others, labels, scale),
-        1.0,
-        0.0,
-    )
-    others = forward_kl_rows(s_others, t_others, scale, 0.0)
+    others = others_kl_rows(s, t, scale, (labels, labels))
+    target = forward_kl_rows(*_binary_logits(s, t, labels, scale), 1.0, 0.0)
     return squared_temperature(scale) * (alpha * target + beta * others)
 
 
@@ -145,14 +143,9 @@ def soft_label_decoupled_kd(
     )
     s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
     scale = inverse_temperature(temperature, s)
-    log_q, (p, log_p) = log_softmax(s, scale), softmax(t, scale)
-    log_not_q, log_not_p = _log_complement(log_q), _log_complement(log_p)
-    ratio = jnp.where(log_p > -jnp.inf, log_p - log_q, 0.0)
-    rest_ratio = jnp.where(log_not_p > -jnp.inf, log_not_p - log_not_q, 0.0)
-    target = p * ratio + jnp.exp(log_not_p) * rest_ratio
-    others = _mean_of_others(ratio, p, log_p) - rest_ratio
     label = label_probabilities.astype(s.dtype)
-    return squared_temperature(scale) * expected(label, alpha * target + beta * others)
+    loss = expected_decoupled_rows(s, t, label, scale, alpha, beta)
+    return squared_temperature(scale) * loss
 
 
 def normalized_kd(
@@ -204,9 +197,9 @@ def normalized_kd(
     _checks.check_labels(student_logits, labels)
     s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
     scale = inverse_temperature(temperature, s)
-    s_others, t_others = _without_label(s, labels), _without_label(t, labels)
-    target = -jnp.exp(pick(log_softmax(t), labels)) * pick(log_softmax(s), labels)
-    others = cross_entropy_rows(s_others, t_others, scale, 0.0)
+    hard, p = log_sum_exp(s) - pick(s, labels), pick(t, labels) - log_sum_exp(t)
+    target = jnp.exp(p) * hard
+    others = others_cross_entropy_rows(s, t, scale, (labels, labels))
     return target + gamma * squared_temperature(scale) * others
 
 
@@ -255,47 +248,53 @@ def zipf_cross_entropy(
         student_logits=student_logits, ranking_scores=ranking_scores
     )
     _checks.check_labels(student_logits, labels)
-    s = _without_label(at_least_float32(student_logits), labels)
-    order = jnp.argsort(-ranking_scores, axis=-1, stable=True)
-    rank = 1.0 + jnp.argsort(order, axis=-1).astype(s.dtype)
-    weight = jnp.where(s > -jnp.inf, 1.0 / lax.stop_gradient(rank), 0.0)
-    total = jnp.sum(weight, axis=-1, keepdims=True)
-    return -expected(weight / jnp.where(total > 0, total, 1.0), log_softmax(s))
+    s = at_least_float32(student_logits)
+    return _zipf(s, lax.stop_gradient(ranking_scores), labels)
 
 
-def _without_label(logits: Logits, labels: Labels) -> Array:
-    return jnp.where(is_label(labels, logits), -jnp.inf, logits)
+@jax.custom_jvp
+def _zipf(s: Logits, scores: Array, labels: Labels) -> PerExample:
+    s = jnp.where(is_label(labels, s), -jnp.inf, s)
+    _, ranked = lax.sort((-scores, s), dimension=-1, is_stable=True, num_keys=1)
+    counts, rank = ranked > -jnp.inf, _one_to_all(s)
+    total, mean = sums(
+        jnp.where(counts, 1.0 / rank, 0.0), jnp.where(counts, ranked / rank, 0.0)
+    )
+    some = total > 0
+    mean = mean / jnp.where(some, total, 1.0)
+    return jnp.where(some, log_sum_exp(ranked) - mean, 0.0)
+
+
+@_zipf.defjvp
+def _zipf_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    s, scores, labels = primals
+    classes = lax.broadcasted_iota(jnp.int32, s.shape, s.ndim - 1)
+    _, order = lax.sort((-scores, classes), dimension=-1, is_stable=True, num_keys=1)
+    # Sorting the ranks back by class takes less memory than to scatter them.
+    _, rank = lax.sort((order, _one_to_all(s)), dimension=-1, num_keys=1)
+    counts = (s > -jnp.inf) & ~is_label(labels, s)
+    weight = jnp.where(counts, 1.0 / rank, 0.0)
+    total, mean = sums(weight, jnp.where(counts, s / rank, 0.0))
+    some, total = total > 0, jnp.where(total > 0, total, 1.0)
+    normalizer, _ = log_sums_without(s, *again(s), 1.0, (labels, labels))
+    loss = jnp.where(some, normalizer - mean / total, 0.0)
+    q = jnp.where(counts, jnp.exp(s - normalizer[..., None]), 0.0)
+    return loss, jnp.sum((q - weight / total[..., None]) * tangents[0], axis=-1)
+
+
+def _one_to_all(s: Logits) -> Array:
+    return 1.0 + lax.broadcasted_iota(s.dtype, s.shape, s.ndim - 1)
 
 
 def _binary_logits(
-    logits: Logits, others: Array, labels: Labels, scale: float | Array
-) -> Array:
+    s: Logits, t: Logits, labels: Labels, scale: float | Array
+) -> tuple[Array, Array]:
     """The logits of "the label" and of "another class", whose softmax is b(p)."""
-    label = jnp.take_along_axis(logits, labels[..., None], axis=-1) * scale
-    rest = log_sum_exp(others, scale)[..., None]
-    return jnp.concatenate([label, rest], axis=-1)
-
-
-def _log_complement(log_p: Array) -> Array:
-    r"""``log(1 - p)``, exact also for a class whose probability rounds to 1.
-
-    Only the largest class can have more than half: its complement is the sum of the
-    others, that of the others is one minus a number below a half.
-    """
-    largest = is_label(jnp.argmax(log_p, axis=-1), log_p)
-    rest = log_sum_exp(jnp.where(largest, -jnp.inf, log_p))
-    p = jnp.exp(jnp.where(largest, -jnp.inf, log_p))
-    return jnp.where(largest, rest[..., None], jnp.log1p(-jnp.minimum(p, 0.5)))
-
-
-def _mean_of_others(values: Array, p: Array, log_p: Array) -> Array:
-    """For each class the expected value given that it is another one.
-
-    For the largest class by its own softmax, as its complement may round to 0.
-    """
-    largest = is_label(jnp.argmax(log_p, axis=-1), log_p)
-    p_others, _ = softmax(jnp.where(largest, -jnp.inf, log_p))
-    for_largest = jnp.sum(p_others * values, axis=-1, keepdims=True)
-    total = jnp.sum(p * values, axis=-1, keepdims=True)
-    for_others = (total - p * values) / (1 - jnp.where(largest, 0.0, p))
-    return jnp.where(largest, for_largest, for_others)
+    rest = log_sums_without(s, t, scale, (labels, labels))
+    first, second = (
+        jnp.concatenate(
+            [jnp.take_along_axis(x, labels[..., None], -1) * scale, y[..., None]], -1
+        )
+        for x, y in zip((s, t), rest, strict=True)
+    )
+    return first, second

@@ -1,18 +1,20 @@
 r"""Distances of predictions which are not divergences of softmax distributions."""
 
+import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import _checks
-from jaxkd._types import Logits, PerExample, Where
+from jaxkd._types import Logits, OtherLogits, PerExample, Where
 from jaxkd.losses._common import (
     at_least_float32,
     difference,
     inverse_temperature,
     log_softmax,
+    scaled_tangent,
     softmax,
-    unit,
 )
+from jaxkd.losses._pairs import again, sums, two_maxima
 from jaxkd.losses._positions import counted
 
 
@@ -85,9 +87,7 @@ def logit_cosine_distance(student_logits: Logits, teacher_logits: Logits) -> Per
     """
     _checks.check_logits(student_logits, teacher_logits)
     s, t = at_least_float32(student_logits), at_least_float32(teacher_logits)
-    masked = jnp.isneginf(s) & jnp.isneginf(t)
-    s, t = (unit(jnp.where(masked, 0.0, x)) for x in (s, t))
-    return 1 - jnp.sum(s * t, axis=-1)
+    return _cosine_distance(s, t)
 
 
 def log_probability_euclidean(
@@ -177,7 +177,7 @@ def top_k_disagreement(
 
 def sorted_probability_distance(
     student_logits: Logits,
-    teacher_logits: Logits,
+    teacher_logits: OtherLogits,
     *,
     temperature: float | Array = 1.0,
     where: Where | None = None,
@@ -226,12 +226,94 @@ def sorted_probability_distance(
     if where is not None:
         _checks.check_where(student_logits, where)
         s, t = (jnp.where(where.astype(bool)[..., None], x, 0.0) for x in (s, t))
-    q, p = (_descending(softmax(x, scale)[0]) for x in (s, t))
-    shared = min(q.shape[-1], p.shape[-1])
-    gaps = jnp.sum(jnp.abs(q[..., :shared] - p[..., :shared]), axis=-1)
-    unmatched = q[..., shared:].sum(axis=-1) + p[..., shared:].sum(axis=-1)
-    return counted(gaps + unmatched, where)
+    return counted(_sorted_distance(s, t, scale), where)
 
 
-def _descending(x: Array) -> Array:
-    return -jnp.sort(-x, axis=-1)
+@jax.custom_jvp
+def _sorted_distance(s: Array, t: Array, scale: float | Array) -> PerExample:
+    q, p = (-jnp.sort(-softmax(x, scale)[0], axis=-1) for x in (s, t))
+    return jnp.sum(jnp.abs(_filled_difference(q, p)), axis=-1)
+
+
+def _sorted_distance_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    s, t, scale = primals
+    ds, dt, dscale = tangents
+    loss, tangent = _sorted_distance(*primals), jnp.zeros(s.shape[:-1], s.dtype)
+    for x, other, dx in ((s, t, ds), (t, s, dt)):
+        p, log_p = softmax(again(x)[0], scale)
+        dz = scaled_tangent(log_p / scale, scale, dx, dscale)
+        if isinstance(dz, float):
+            continue
+        loss, signs = _signs_of_gaps(x, other, scale)
+        centre = jnp.sum(p * signs, axis=-1, keepdims=True)
+        tangent += jnp.sum(p * (signs - centre) * dz, axis=-1)
+    return loss, tangent
+
+
+_sorted_distance.defjvp(_sorted_distance_jvp, symbolic_zeros=True)
+
+
+def _signs_of_gaps(
+    x: Array, other: Array, scale: float | Array
+) -> tuple[PerExample, Array]:
+    """The distance, and by class whether its probability is above that of its rank."""
+    p, shape = softmax(x, scale)[0], x.shape
+    classes = lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
+    ranked, order = lax.sort((-p, classes), dimension=-1, is_stable=True, num_keys=1)
+    other, order = again(other, order)
+    others = jnp.sort(-softmax(other, scale)[0], axis=-1)
+    gaps = _filled_difference(others, ranked)
+    signs = jnp.sign(gaps[..., : shape[-1]])
+    # Sorting the signs back by class takes less memory than to scatter them.
+    _, signs = lax.sort((order, signs), dimension=-1, num_keys=1)
+    return jnp.sum(jnp.abs(gaps), axis=-1), signs
+
+
+def _filled_difference(a: Array, b: Array) -> Array:
+    """The difference of rows of different length, the shorter filled up with zeros."""
+    missing = a.shape[-1] - b.shape[-1]
+    if missing == 0:
+        return a - b
+    no = ((0, 0),) * (a.ndim - 1)
+    if missing > 0:
+        return a - jnp.pad(b, (*no, (0, missing)))
+    return jnp.pad(a, (*no, (0, -missing))) - b
+
+
+@jax.custom_jvp
+def _cosine_distance(s: Array, t: Array) -> PerExample:
+    return _cosine_parts(s, t)[0]
+
+
+@_cosine_distance.defjvp
+def _cosine_distance_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    distance, (a, a_inverse), (b, b_inverse) = _cosine_parts(*primals)
+    cosine = 1 - distance[..., None]
+    by_student = a_inverse * (cosine * a - b)
+    by_teacher = b_inverse * (cosine * b - a)
+    ds, dt = tangents
+    tangent = jnp.sum(by_student * ds, axis=-1) + jnp.sum(by_teacher * dt, axis=-1)
+    return distance, tangent
+
+
+def _cosine_parts(
+    s: Array, t: Array
+) -> tuple[Array, tuple[Array, Array], tuple[Array, Array]]:
+    """The distance, and both vectors at length 1 with one over their length.
+
+    They are divided by their largest entry first, whose square may overflow.
+    """
+    masked = jnp.isneginf(s) & jnp.isneginf(t)
+    s, t = (jnp.where(masked, 0.0, x) for x in (s, t))
+    largest = two_maxima(jnp.abs(s), jnp.abs(t))
+    inverses = [(1.0 / jnp.where(x > 0, x, 1.0))[..., None] for x in largest]
+    a, b = s * inverses[0], t * inverses[1]
+    product, *squares = sums(a * b, a * a, b * b)
+    lengths = [jnp.where(x > 0, jnp.sqrt(x), 1.0) for x in squares]
+    distance = 1 - product / (lengths[0] * lengths[1])
+    shrinks = [(1.0 / x)[..., None] for x in lengths]
+    return (
+        distance,
+        (a * shrinks[0], inverses[0] * shrinks[0]),
+        (b * shrinks[1], inverses[1] * shrinks[1]),
+    )

@@ -19,12 +19,18 @@ All take the same arguments besides:
 A class with a logit of :math:`-\infty` on both sides is masked too.
 """
 
-from jax import lax, numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import _checks
-from jaxkd._types import ClassMask, Logits, PerExample, Where
-from jaxkd.losses._common import softmax
+from jaxkd._types import (
+    ClassMask,
+    CommonLogits,
+    Logits,
+    OtherLogits,
+    PerExample,
+    Where,
+)
+from jaxkd.losses._adaptive import adaptive_kl_rows
 from jaxkd.losses._positions import constant, counted, prepare
 from jaxkd.losses._rows import forward_kl_rows, symmetric_kl_rows
 
@@ -226,15 +232,12 @@ def adaptive_kl(
     s, t, scale = prepare(
         student_logits, teacher_logits, temperature, where, class_mask
     )
-    share = _tail_share(*lax.stop_gradient((s, t, scale)), tail_mass)
-    forward = forward_kl_rows(s, t, scale, 0.0)
-    reverse = forward_kl_rows(t, s, scale, 0.0)
-    return counted((1 - share) * forward + share * reverse, where)
+    return counted(adaptive_kl_rows(s, t, scale, tail_mass), where)
 
 
 def common_classes(
-    student_logits: Logits, teacher_logits: Logits
-) -> tuple[Array, Array]:
+    student_logits: Logits, teacher_logits: OtherLogits
+) -> tuple[CommonLogits, CommonLogits]:
     """Both logits, cut to the classes that both have.
 
     For one tokenizer whose vocabulary the two models padded differently: the padding is
@@ -264,37 +267,3 @@ def common_classes(
     s, t = student_logits[..., :classes], teacher_logits[..., :classes]
     _checks.check_same_shape(student_logits=s, teacher_logits=t)
     return s, t
-
-
-def _tail_share(
-    s: Array, t: Array, scale: float | Array, tail_mass: float
-) -> PerExample:
-    (q, _), (p, _) = softmax(s, scale), softmax(t, scale)
-    gap = jnp.abs(p - q)
-    in_tail = p <= _tail_threshold(p, tail_mass)
-    total = jnp.sum(gap, axis=-1)
-    tail = jnp.sum(jnp.where(in_tail, gap, 0.0), axis=-1)
-    return tail / jnp.where(total > 0, total, 1.0)
-
-
-def _tail_threshold(p: Array, tail_mass: float) -> Array:
-    """The largest number such that the probabilities up to it add to the tail's mass.
-
-    Found by bisection of its bits, which order like the numbers: as exact as sorting
-    the vocabulary, and many times faster.
-    """
-    bits = jnp.int32 if p.dtype == jnp.float32 else jnp.int64
-    shape = (*p.shape[:-1], 1)
-
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bounds
-        middle = low + (high - low) // 2
-        inside = p <= lax.bitcast_convert_type(middle, p.dtype)
-        mass = jnp.sum(jnp.where(inside, p, 0.0), axis=-1, keepdims=True)
-        fits = mass <= tail_mass
-        return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
-
-    two = lax.bitcast_convert_type(jnp.full(shape, 2.0, p.dtype), bits)
-    bounds = (jnp.zeros(shape, bits), two)
-    low, _ = lax.fori_loop(0, jnp.finfo(p.dtype).bits - 1, halve, bounds)
-    return lax.bitcast_convert_type(low, p.dtype)

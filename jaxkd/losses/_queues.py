@@ -11,7 +11,7 @@ from jax import lax, numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxkd import _checks
-from jaxkd._types import Examples, Features, PerExample, PRNGKey
+from jaxkd._types import Examples, Features, OtherFeatures, PerExample, PRNGKey
 from jaxkd.losses._common import (
     at_least_float32,
     inverse_temperature,
@@ -207,7 +207,7 @@ def instance_similarity_cross_entropy(
 
 def anchor_similarity_kl(
     student: Features,
-    teacher: Features,
+    teacher: OtherFeatures,
     student_anchors: Float[Array, "size channels"],
     teacher_anchors: Float[Array, "size other_channels"],
     *,

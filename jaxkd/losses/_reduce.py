@@ -8,6 +8,7 @@ from jaxtyping import Array
 
 from jaxkd import _checks
 from jaxkd._types import PerExample, Scalar, Where
+from jaxkd.losses._common import at_least_float32
 
 
 @jax.tree_util.register_dataclass
@@ -20,8 +21,9 @@ class Mean:
     joins the devices.
 
     Attributes:
-        total: the sum of the values that count.
-        count: how many count.
+        total: the sum of the values that count, in at least float32: bfloat16 counts
+            no further than 256.
+        count: how many count, in the same dtype.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -71,7 +73,7 @@ def masked_mean(values: PerExample, where: Where | None = None) -> Mean:
     if where is None:
         where = jnp.ones(values.shape, bool)
     _checks.check_same_shape(values=values, where=where)
-    where = where.astype(bool)
+    where, values = where.astype(bool), at_least_float32(values)
     total = jnp.sum(jnp.where(where, values, 0.0))
     return Mean(total, jnp.sum(where, dtype=total.dtype))
 
@@ -110,7 +112,7 @@ def sequence_mean(values: PerExample, where: Where | None = None) -> Mean:
     if where is None:
         where = jnp.ones(values.shape, bool)
     _checks.check_same_shape(values=values, where=where)
-    where = where.astype(bool)
+    where, values = where.astype(bool), at_least_float32(values)
     totals = jnp.sum(jnp.where(where, values, 0.0), axis=-1)
     counts = jnp.sum(where, axis=-1, dtype=totals.dtype)
     return masked_mean(totals / jnp.maximum(counts, 1.0), counts > 0)
@@ -142,6 +144,7 @@ def weighted_mean(values: PerExample, weights: Array) -> Mean:
     """
     _checks.check_floating(values=values, weights=weights)
     _checks.check_same_shape(values=values, weights=weights)
+    values = at_least_float32(values)
     weights = weights.astype(values.dtype)
     terms = weights * jnp.where(weights > 0, values, 0.0)
     return Mean(jnp.sum(terms), jnp.sum(weights))

@@ -14,53 +14,32 @@ in memory at once, and none is kept for the backward pass.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
-from jax import lax, numpy as jnp
-from jax.custom_derivatives import SymbolicZero
+from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd._types import Logits, PerExample
-from jaxkd.losses._common import softmax, tiny
+from jaxkd._types import Labels, Logits, PerExample
+from jaxkd.losses._common import is_label, safe_sqrt, scaled_tangent, softmax, tiny
+from jaxkd.losses._coupled import EPSILON
+from jaxkd.losses._pairs import Rows, sum_of_signs, sums, without
 
 #: A term per class, from `(q, p, log_q, log_p, weight)`.
-Term = Callable[[Array, Array, Array, Array, Array], Array]
+Term = Callable[[Array, Array, Array, Array, Any], Array]
 
 
-@jax.custom_jvp
-def two_sums(first: Array, second: Array) -> tuple[Array, Array]:
-    """The sums of two arrays over the last axis, in one pass.
-
-    One reduction of a pair needs neither array in memory; two reductions that share
-    an exponential would have XLA store it.
-
-    Args:
-        first: shape ``[*batch, classes]``.
-        second: same shape and dtype.
-
-    Returns:
-        Two arrays of shape ``[*batch]``.
-    """
-    zero = jnp.zeros((), first.dtype)
-    total = lax.reduce(
-        (first, second), (zero, zero), _add_pairs, dimensions=(first.ndim - 1,)
-    )
-    return total[0], total[1]
-
-
-def _add_pairs(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
-    return a[0] + b[0], a[1] + b[1]
-
-
-@two_sums.defjvp
-def _two_sums_jvp(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    return two_sums(*primals), (tangents[0].sum(axis=-1), tangents[1].sum(axis=-1))
+def _both(s: Logits, t: Logits, scale: float | Array, weight: Any) -> Rows:
+    (q, log_q), (p, log_p) = softmax(s, scale), softmax(t, scale)
+    return q, p, log_q, log_p, weight
 
 
 def divergence(
-    value: Term, student_slope: Term, teacher_slope: Term
+    value: Term,
+    student_slope: Term,
+    teacher_slope: Term,
+    *,
+    start: Callable[..., Rows] = _both,
 ) -> Callable[..., PerExample]:
     r"""A divergence from its terms.
 
@@ -68,6 +47,8 @@ def divergence(
         value: :math:`d(q, p)`.
         student_slope: :math:`u = q \, \partial d / \partial q`.
         teacher_slope: :math:`p \, \partial d / \partial p`.
+        start: ``(s, t, scale, weight)`` to what the terms take, if not the softmax of
+            both and the weight as it is.
 
     Returns:
         ``(student_logits, teacher_logits, scale, weight) -> values``, where ``scale``
@@ -76,48 +57,29 @@ def divergence(
     """
 
     @jax.custom_jvp
-    def rows(s: Logits, t: Logits, scale: Array, weight: Array) -> PerExample:
-        (q, log_q), (p, log_p) = softmax(s, scale), softmax(t, scale)
-        terms = value(q, p, log_q, log_p, weight)
-        return two_sums(terms, terms)[0]
+    def rows(s: Logits, t: Logits, scale: float | Array, weight: Any) -> PerExample:
+        return sum_of_signs(value(*start(s, t, scale, weight)))
 
     def jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
         s, t, scale, weight = primals
         ds, dt, dscale, _ = tangents
-        (q, log_q), (p, log_p) = softmax(s, scale), softmax(t, scale)
+        terms = q, p, log_q, log_p, _ = start(s, t, scale, weight)
         loss, tangent = rows(*primals), jnp.zeros(s.shape[:-1], s.dtype)
         for slope, probability, log_probability, dx in (
             (student_slope, q, log_q, ds),
             (teacher_slope, p, log_p, dt),
         ):
-            dz = _scaled_tangent(log_probability, scale, dx, dscale)
-            if dz is None:
+            # Shifts do not matter, and log-probabilities cancel less than logits.
+            dz = scaled_tangent(log_probability / scale, scale, dx, dscale)
+            if isinstance(dz, float):
                 continue
-            u = slope(q, p, log_q, log_p, weight)
-            loss, centre = two_sums(value(q, p, log_q, log_p, weight), u)
+            u = slope(*terms)
+            loss, centre = sums(value(*terms), u)
             tangent += jnp.sum((u - probability * centre[..., None]) * dz, axis=-1)
         return loss, tangent
 
     rows.defjvp(jvp, symbolic_zeros=True)
     return rows
-
-
-def _scaled_tangent(
-    log_probability: Array,
-    scale: Array,
-    dx: Array | SymbolicZero,
-    dscale: Array | SymbolicZero,
-) -> Array | None:
-    """The tangent of the scaled logits, up to a shift; ``None`` if it is zero.
-
-    Shifts do not matter, and log-probabilities cancel less than logits.
-    """
-    tangent = None if isinstance(dx, SymbolicZero) else dx * scale
-    if isinstance(dscale, SymbolicZero):
-        return tangent
-    finite = jnp.where(jnp.isneginf(log_probability), 0.0, log_probability)
-    by_scale = finite / scale * dscale
-    return by_scale if tangent is None else tangent + by_scale
 
 
 def kl_term(a: Array, log_a: Array, log_b: Array) -> Array:
@@ -159,10 +121,24 @@ forward_kl_rows = divergence(
     lambda q, p, log_q, log_p, _: kl_term(p, log_p, log_q),
 )
 
+others_kl_rows = divergence(
+    lambda q, p, log_q, log_p, _: kl_term(p, log_p, log_q),
+    lambda q, p, log_q, log_p, _: -p,
+    lambda q, p, log_q, log_p, _: kl_term(p, log_p, log_q),
+    start=without,
+)
+
 cross_entropy_rows = divergence(
     lambda q, p, log_q, log_p, _: jnp.where(p > 0, -p * log_q, 0.0),
     lambda q, p, log_q, log_p, _: -p,
     lambda q, p, log_q, log_p, _: jnp.where(p > 0, -p * log_q, 0.0),
+)
+
+others_cross_entropy_rows = divergence(
+    lambda q, p, log_q, log_p, _: jnp.where(p > 0, -p * log_q, 0.0),
+    lambda q, p, log_q, log_p, _: -p,
+    lambda q, p, log_q, log_p, _: jnp.where(p > 0, -p * log_q, 0.0),
+    start=without,
 )
 
 symmetric_kl_rows = divergence(
@@ -174,7 +150,7 @@ symmetric_kl_rows = divergence(
 )
 
 
-def _jsd(q: Array, p: Array, log_q: Array, log_p: Array, beta: Array) -> Array:
+def _jsd(q: Array, p: Array, log_q: Array, log_p: Array, beta: float | Array) -> Array:
     m = beta * p + (1 - beta) * q
     return beta * entropy_term(p, m) + (1 - beta) * entropy_term(q, m)
 
@@ -186,19 +162,21 @@ jsd_rows = divergence(
 )
 
 
-def _skewed_kl(q: Array, p: Array, log_q: Array, log_p: Array, skew: Array) -> Array:
+def _skewed_kl(
+    q: Array, p: Array, log_q: Array, log_p: Array, skew: float | Array
+) -> Array:
     return entropy_term(p, skew * p + (1 - skew) * q)
 
 
 def _skewed_kl_student(
-    q: Array, p: Array, log_q: Array, log_p: Array, skew: Array
+    q: Array, p: Array, log_q: Array, log_p: Array, skew: float | Array
 ) -> Array:
     m = skew * p + (1 - skew) * q
     return -(1 - skew) * p * (q / (m + tiny(m)))
 
 
 def _skewed_kl_teacher(
-    q: Array, p: Array, log_q: Array, log_p: Array, skew: Array
+    q: Array, p: Array, log_q: Array, log_p: Array, skew: float | Array
 ) -> Array:
     m = skew * p + (1 - skew) * q
     return entropy_term(p, m) - skew * p * (p / (m + tiny(m)))
@@ -210,4 +188,66 @@ total_variation_rows = divergence(
     lambda q, p, *_: 0.5 * jnp.abs(q - p),
     lambda q, p, *_: 0.5 * q * jnp.sign(q - p),
     lambda q, p, *_: 0.5 * p * jnp.sign(p - q),
+)
+
+
+def _enhanced(p: Array, labels: Labels, exponent: float | Array) -> Array:
+    label = is_label(labels, p).astype(p.dtype)
+    return (p + label) ** exponent - label
+
+
+def _enhanced_teacher(q: Array, p: Array, log_q: Array, _: Array, weight: Any) -> Array:
+    labels, exponent = weight
+    base = jnp.where(p > 0, p + is_label(labels, p).astype(p.dtype), 1.0)
+    slope = p * exponent * base ** (exponent - 1)
+    return jnp.where(p > 0, -slope * log_q, 0.0)
+
+
+def _enhanced_value(q: Array, p: Array, log_q: Array, _: Array, weight: Any) -> Array:
+    target = _enhanced(p, *weight)
+    return jnp.where(target > 0, -target * log_q, 0.0)
+
+
+target_enhanced_rows = divergence(
+    _enhanced_value,
+    lambda q, p, log_q, log_p, weight: -_enhanced(p, *weight),
+    _enhanced_teacher,
+)
+
+
+def _with_moments(s: Logits, t: Logits, scale: float | Array, _: Any) -> Rows:
+    """Both distributions, with means, norms and product of what is centred."""
+    q, p, log_q, log_p, _ = _both(s, t, scale, None)
+    q_mean, p_mean = (x[..., None] / q.shape[-1] for x in sums(q, p))
+    a, b = q - q_mean, p - p_mean
+    product, a_square, b_square = (x[..., None] for x in sums(a * b, a * a, b * b))
+    a_norm, b_norm = safe_sqrt(a_square), safe_sqrt(b_square)
+    return q, p, log_q, log_p, (q_mean, p_mean, a_norm, b_norm, product)
+
+
+def _correlation(q: Array, p: Array, log_q: Array, log_p: Array, moments: Any) -> Array:
+    q_mean, p_mean, a_norm, b_norm, _ = moments
+    scale = 1.0 / (a_norm * b_norm + EPSILON)
+    return 1.0 / q.shape[-1] - (q - q_mean) * (p - p_mean) * scale
+
+
+def _correlation_student(
+    q: Array, p: Array, log_q: Array, log_p: Array, moments: Any
+) -> Array:
+    q_mean, p_mean, a_norm, b_norm, product = moments
+    scale = 1.0 / (a_norm * b_norm + EPSILON)
+    shrink = product * scale * b_norm / jnp.where(a_norm > 0, a_norm, jnp.inf)
+    return q * scale * (shrink * q - p + (p_mean - shrink * q_mean))
+
+
+def _correlation_teacher(
+    q: Array, p: Array, log_q: Array, log_p: Array, moments: Any
+) -> Array:
+    q_mean, p_mean, a_norm, b_norm, product = moments
+    swapped = (p_mean, q_mean, b_norm, a_norm, product)
+    return _correlation_student(p, q, log_p, log_q, swapped)
+
+
+correlation_rows = divergence(
+    _correlation, _correlation_student, _correlation_teacher, start=_with_moments
 )

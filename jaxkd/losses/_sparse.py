@@ -39,6 +39,7 @@ from jaxkd.losses._rows import forward_kl_rows
 
 Ids = Int[Array, "*batch k"]
 Values = Float[Array, "*batch k"]
+Buckets = Float[Array, "*batch k_and_rest"]
 
 
 def top_k_kl(
@@ -259,7 +260,7 @@ def top_k_buckets(
     teacher_logsumexp: PerExample,
     *,
     temperature: float = 1.0,
-) -> tuple[Logits, Logits]:
+) -> tuple[Buckets, Buckets]:
     r"""Logits of student and teacher over the top k and one bucket for the rest.
 
     .. math::

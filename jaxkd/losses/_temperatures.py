@@ -10,12 +10,14 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jax import lax, numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import _checks
 from jaxkd._types import Logits, PerExample, Where
-from jaxkd.losses._common import at_least_float32, global_mean, norm, softmax
+from jaxkd.losses._common import at_least_float32, global_mean, safe_sqrt, softmax
+from jaxkd.losses._pairs import sums
 
 
 def standardize(logits: Logits, *, epsilon: float = 1e-7) -> Logits:
@@ -48,14 +50,46 @@ def standardize(logits: Logits, *, epsilon: float = 1e-7) -> Logits:
         <https://arxiv.org/abs/2403.01427>`_, 2024, equation 13.
     """
     _checks.check_floating(logits=logits)
-    z = at_least_float32(logits)
+    return _standardize(at_least_float32(logits), epsilon)
+
+
+@jax.custom_jvp
+def _standardize(z: Logits, epsilon: float | Array) -> Logits:
+    mean, _, inverse = _moments(z, epsilon)
+    return (z - mean) * inverse  # no `where`: what reads it can compute it again
+
+
+@_standardize.defjvp
+def _standardize_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (z, _), (dz, depsilon) = primals, tangents
     exists = z > -jnp.inf
+    mean, deviation, inverse = _moments(*primals)
+    unit = jnp.where(exists, (z - mean) * inverse, 0.0)
     count = jnp.sum(exists, axis=-1, keepdims=True, dtype=z.dtype)
-    finite = jnp.where(exists, z, 0.0)
-    mean = jnp.sum(finite, axis=-1, keepdims=True) / jnp.maximum(count, 1.0)
-    centred = jnp.where(exists, finite - mean, 0.0)
-    deviation = norm(centred) / jnp.sqrt(jnp.maximum(count - 1, 1.0))
-    return jnp.where(exists, centred / (deviation + epsilon), -jnp.inf)
+    dz = jnp.where(exists, dz, 0.0)
+    dz = dz - jnp.sum(dz, axis=-1, keepdims=True) / jnp.maximum(count, 1.0)
+    slope = jnp.sum(unit * dz, axis=-1, keepdims=True) / jnp.maximum(count - 1, 1.0)
+    by_deviation = slope / (inverse * jnp.where(deviation > 0, deviation, jnp.inf))
+    tangent = inverse * (dz - unit * (by_deviation + depsilon))
+    return _standardize(*primals), jnp.where(exists, tangent, 0.0)
+
+
+def _moments(z: Logits, epsilon: float | Array) -> tuple[Array, Array, Array]:
+    """Mean, deviation, and one over the deviation, of the classes that exist.
+
+    The mean is found twice, and the variance corrected by what was left: the rounding
+    of the mean must not become the spread of a row of equal logits.
+    """
+    exists = z > -jnp.inf
+    count, total = sums(exists.astype(z.dtype), jnp.where(exists, z, 0.0))
+    number = jnp.maximum(count, 1.0)
+    mean = total / number
+    centred = jnp.where(exists, z - mean[..., None], 0.0)
+    squares, left = sums(centred**2, centred)
+    variance = jnp.maximum(squares - left**2 / number, 0.0)
+    deviation = safe_sqrt(variance / jnp.maximum(count - 1, 1.0))
+    mean, deviation = (mean + left / number)[..., None], deviation[..., None]
+    return mean, deviation, 1.0 / (deviation + epsilon)
 
 
 def standardized(loss: Callable[..., Array]) -> Callable[..., Array]:

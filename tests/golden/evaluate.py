@@ -108,6 +108,29 @@ def by_label(names):
     }
 
 
+def pairs(names):
+    """By how much each of the k classes leads those after it, of any array."""
+    ids, (i, j) = names["ids"], np.triu_indices(names["k"], 1)
+    at = lambda x: jnp.take_along_axis(x, ids, axis=-1)
+    return {"pairs": lambda x: at(x)[..., i] - at(x)[..., j]}
+
+
+def leads(names):
+    """By how much a sequence's mean probability is the teacher's, not the student's.
+
+    The means are geometric, over the labels' positions.
+    """
+    counts, labels = names["mask"][:, 1:], names["labels"][:, 1:]
+    sure = [
+        jnp.exp(-jnp.where(counts, hard, 0.0).sum(1) / counts.sum(1, dtype=hard.dtype))
+        for hard in (
+            losses.cross_entropy(names[side][:, :-1], labels)
+            for side in ("student", "teacher")
+        )
+    ]
+    return {"lead": sure[1] - sure[0]}
+
+
 def answers(names):
     """Both logits from the start of the answer, and the positions both have."""
     starts, lengths = {}, {}
@@ -141,6 +164,8 @@ def temperatures(names):
 #: When, and what the expressions may use then.
 MORE = (
     (lambda names, _: "k" in names, sparse),
+    (lambda _, call: re.search(r"\bpairs\b", call), pairs),
+    (lambda _, call: re.search(r"\blead\b", call), leads),
     (lambda names, _: "student_labels" in names, answers),
     (lambda _, call: re.search(r"\b(at|buckets|mixture)\b", call), by_label),
     (lambda names, _: "fea_mid" in names, uskd),

@@ -1,7 +1,11 @@
 """Cases which are not losses on logits, and why each is not here."""
 
 POLICY = "policy gradient on sampled tokens: on-policy training"
-ALIGNMENT = "maps tokens of two tokenizers before the loss: cross-tokenizer training"
+ALIGNMENT = (
+    "before the loss, probabilities of the tokens that spell the same bytes are merged "
+    "(extended), or tokens of both vocabularies are matched by id and only the others "
+    "sorted (hybrid): the alignment of two tokenizers, which is no loss"
+)
 CODEC = "storage of a teacher, no loss: the teacher cache"
 SCHEDULE = "no loss: a schedule of weights"
 POOLING = "no loss: a teacher averaged to fewer layers and channels"
@@ -15,7 +19,6 @@ NOT_HERE_METHODS = {
     "ReviewKD_ABF": "a trained fusion of features, no loss",
     "SSKD": "selects among transformed images and their originals: a relational loss",
     "DAFL_activation": "the size of a generator's features: data-free training",
-    "DAFL_info_entropy": "entropy of a generator's mean prediction: data-free training",
 }
 
 NOT_HERE_LLM = {
@@ -32,16 +35,6 @@ NOT_HERE_LLM = {
         POLICY,
     ),
     **_named("", "trl_iw_opd/gamma0.5 minillm_pg minillm_k3", POLICY),
-    **_named(
-        "distillm2/",
-        "distillm_v2_tea_adaptive distillm_v2_ref_adaptive",
-        "the skew is set per sequence from a reference model: the trainer's schedule",
-    ),
-    **_named(
-        "distillkit_",
-        "hinge_margin hinge_teachergap logistic_ranking",
-        "ranking of the teacher's top-k pairs, not a divergence: not asked for",
-    ),
     **_named("distillkit_bitpack/", "d61 d50257 d128256 d151936 d262144", CODEC),
     **_named("distillkit_codec/", "recommended budget readme_offline residual8", CODEC),
     **_named("tunix_pool/", "4x2x6x5 2x2x6x10 3x2x6x7", POOLING),

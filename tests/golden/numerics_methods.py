@@ -116,7 +116,16 @@ METHODS = [
         " + losses.intra_class_relation(student, teacher, temperature=T)",
         "T**2",
         "Bounds the norms from below where the authors add 1e-8 to their product.",
-        rtol=1e-6,
+        rtol=1e-6,  # the gradient, by where the small number stands
+    ),
+    Row(
+        "MMRazor",
+        "InformationEntropyLoss",
+        {"DAFL_info_entropy": {}},
+        "(lambda z: losses.soft_cross_entropy(z, z))"
+        "(jnp.log(jax.nn.softmax(student).mean(axis=0)))",
+        "-5 / jnp.log(10.0)",
+        "Entropy of the mean prediction, by the logarithm to base 10; weight 5 inside.",
     ),
     Row(
         "logit-standardization-KD",

@@ -6,6 +6,7 @@ from numerics_rows import (
     JSD,
     KL,
     REVERSE,
+    ROUNDED,
     TOP_K,
     Row,
     by_divergence,
@@ -119,7 +120,7 @@ RESEARCH = [
             "losses.teacher_renormalized_top_k_kl(student, ids, values, temperature=T)"
         ),
         why="With τ². values: log-probabilities or logits of the teacher's top 8.",
-        rtol=1e-6,
+        rtol=ROUNDED,
     ),
     Row(
         "DistillKit",
@@ -127,14 +128,14 @@ RESEARCH = [
         {"distillkit_sparse_kl/symmetric_uniform_T1": {"T": 1.0, "k": 8}},
         tokens("losses.top_k_kl(student, ids, values, total)"),
         why="One bucket for the rest.",
-        rtol=1e-6,
+        rtol=ROUNDED,
     ),
     Row(
         "DistillKit",
         "dense KL",
         {f"distillkit_dense_kl/T{T}": {"T": float(T)} for T in (1, 2)},
         tokens(KL),
-        rtol=1e-6,
+        rtol=ROUNDED,
     ),
     Row(
         "DistillKit",
@@ -143,7 +144,7 @@ RESEARCH = [
         tokens("losses.generalized_jsd(student, teacher, temperature=T)"),
         "T**2",
         "τ² on the bounded divergences too.",
-        rtol=1e-6,
+        rtol=ROUNDED,
     ),
     Row(
         "DistillKit",
@@ -178,7 +179,7 @@ RESEARCH = [
             ),
             "T**2",
             "A teacher whose total is that of its top 8 has nothing in the rest.",
-            rtol=1e-6,
+            rtol=ROUNDED,
         )
         for name, key, fn in (
             ("JSD", "jsd", "generalized_jsd"),
@@ -191,7 +192,7 @@ RESEARCH = [
             f"sparse {name}, symmetric_uniform, T = 1",
             {f"distillkit_sparse_{key}/symmetric_uniform_T1": {"k": 8}},
             tokens(f"losses.{fn}(*{TOP_K})"),
-            rtol=1e-6,
+            rtol=ROUNDED,
         )
         for name, key, fn in (
             ("JSD", "jsd", "generalized_jsd"),
@@ -230,6 +231,61 @@ RESEARCH = [
         why="Value of `skewed_reverse_kl`, but the student in the mixture is held: "
         "mixture = log(0.9 softmax(teacher) + 0.1 softmax(student)).",
     ),
+    Row(
+        "DistiLLM-2",
+        "distillm_v2, teacher's text, adaptive skew",
+        {"distillm2/distillm_v2_tea_adaptive": {}},
+        sequences(
+            "jax.vmap(lambda s, t, a: losses.skewed_forward_kl(s, t, skew=a))"
+            "(student[:, :-1], teacher[:, :-1], "
+            "jnp.clip(1 - 0.018 / (lead + 1e-5), 0.01, 0.1))"
+        ),
+        why="A skew per sequence: lead is the difference of the geometric mean "
+        "probabilities of its labels, teacher less student; 0.018 = (1 - base_alpha) "
+        "· logp_logq, the running mean of the trainer.",
+    ),
+    Row(
+        "DistiLLM-2",
+        "distillm_v2, student's text, adaptive skew",
+        {"distillm2/distillm_v2_ref_adaptive": {}},
+        sequences(
+            "(lambda a: losses.reverse_kl(student[:, :-1], jax.lax.stop_gradient("
+            "jnp.log((1 - a) * jax.nn.softmax(teacher) + a * jax.nn.softmax(student))"
+            ")[:, :-1]))(jnp.clip(1 + 0.018 / (lead - 1e-5), 0.01, 0.1)[:, None, None])"
+        ),
+        why="The same with student less teacher, and the student in the mixture held.",
+    ),
+    *[
+        Row(
+            "DistillKit",
+            what,
+            {f"distillkit_{name}": {"k": 8}},
+            tokens(f"({call}).mean(axis=-1)"),
+            why=why,
+        )
+        for what, name, call, why in (
+            (
+                "hinge, fixed margin",
+                "hinge_margin",
+                "jax.nn.relu(0.1 - pairs(jax.nn.softmax(student)))",
+                "No loss of jaxkd's: pairs is by how much each of the teacher's top 8 "
+                "leads those after it.",
+            ),
+            (
+                "hinge, the teacher's gap as margin",
+                "hinge_teachergap",
+                "jax.nn.relu(pairs(jax.nn.softmax(teacher))"
+                " - pairs(jax.nn.softmax(student)))",
+                "The same.",
+            ),
+            (
+                "logistic ranking",
+                "logistic_ranking",
+                "jax.nn.softplus(-pairs(student))",
+                "The same, of logits.",
+            ),
+        )
+    ],
     Row(
         "DSKD",
         "ULD",

@@ -73,6 +73,7 @@ def test_nothing_that_counts_gives_nothing(fn):
     np.testing.assert_array_equal(jax.grad(loss)(student), 0.0)
 
 
+@pytest.mark.own_checks
 def test_masks_of_other_shapes_are_refused():
     student, teacher = normal(0, 3, 2, 5, 4), normal(1, 3, 2, 5, 4)
     for wrong in ((3, 5), (3, 4), (3, 4, 5), (1, 5, 4), (3, 2, 5, 4)):
@@ -125,6 +126,7 @@ def test_relations_are_split_anew_into_heads():
     close(losses.token_relation_kl(q, k, teacher, teacher, heads=3), [total / 3])
 
 
+@pytest.mark.own_checks
 def test_heads_must_divide_and_layers_agree():
     x, y = normal(0, 1, 3, 6), normal(1, 1, 3, 4)
     with pytest.raises(ValueError, match="got 3 heads for 4 channels"):

@@ -167,6 +167,7 @@ def test_the_chosen_rows_are_never_all_in_memory():
     assert analysis.temp_size_in_bytes < 16 * 2048 * 128 * 4 / 8
 
 
+@pytest.mark.own_checks
 def test_what_does_not_fit_the_memory_is_named(memory, batch):
     student, teacher, index, negatives = batch
     loss = losses.contrastive_representation
@@ -229,6 +230,12 @@ def test_the_students_own_anchors_may_be_wider():
     p = jax.nn.log_softmax(unit(teacher) @ of_teacher.T / 0.04)
     value = losses.anchor_similarity_kl(student, teacher, of_student, of_teacher)
     close(value, (jnp.exp(p) * (p - q)).sum(-1), rtol=1e-4)
+
+
+@pytest.mark.own_checks
+def test_anchors_of_other_sizes_are_refused():
+    student, teacher = normal(0, 3, 4), normal(1, 3, 5)
+    of_student, of_teacher = normal(2, 6, 4), normal(3, 6, 5)
     with pytest.raises(ValueError, match="one size"):
         losses.anchor_similarity_kl(student, teacher, of_student, of_teacher[:5])
     with pytest.raises(ValueError, match="one batch"):

@@ -54,6 +54,7 @@ def test_an_example_of_which_nothing_counts_gives_zero():
     assert value[1] == 0
 
 
+@pytest.mark.own_checks
 def test_a_mask_of_another_shape_is_refused():
     student, teacher = pair(2, 5, 3)
     with pytest.raises(ValueError, match=r"`where` must have shape \(2, 5\)"):

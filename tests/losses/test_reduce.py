@@ -78,3 +78,15 @@ def test_weights_count_as_repetitions():
     nothing = lambda v: losses.weighted_mean(v, jnp.zeros(3)).value
     assert nothing(values) == 0.0
     np.testing.assert_array_equal(jax.grad(nothing)(values), 0.0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_means_of_half_precision_add_and_count_in_float32(dtype):
+    values, some = jnp.ones((2, 3001), dtype), jnp.arange(6002).reshape(2, 3001) > 0
+    for mean, count in (
+        (losses.masked_mean(values, some), 6001),
+        (losses.weighted_mean(values, some.astype(dtype)), 6001),
+        (losses.sequence_mean(values, some), 2),
+    ):
+        assert (mean.total.dtype, mean.count.dtype) == (jnp.float32, jnp.float32)
+        assert (mean.total, mean.count, mean.value) == (count, count, 1.0)

@@ -147,8 +147,14 @@ def test_positions_that_do_not_count_are_as_if_absent():
         slope = jax.grad(lambda s, loss=loss: loss(s).sum())(spoiled)
         assert jnp.all(jnp.isfinite(slope))
         np.testing.assert_array_equal(slope[:, 2], 0.0)
+
+
+@pytest.mark.own_checks
+def test_positions_of_another_number_are_refused():
+    student, teacher = normal(0, 2, 4, 6), normal(1, 2, 4, 6)
+    for fn in (losses.channel_relation, losses.feature_cosine_distance):
         with pytest.raises(ValueError, match="`where` must have shape"):
-            fn(student, teacher, where=where[:, :2])
+            fn(student, teacher, where=jnp.ones((2, 2), bool))
 
 
 def test_places_are_correlated_over_the_batch():
