@@ -2,8 +2,9 @@ import os
 
 # Tests compile far more than they run, so the compiler need not try hard. At level 0 it
 # is wrong: some gradients of convolutions are NaN (jax 0.10.2).
-flags = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {flags}"
+os.environ["XLA_FLAGS"] = " ".join(
+    ["--xla_backend_optimization_level=1", os.environ.get("XLA_FLAGS", "")]
+)
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax
