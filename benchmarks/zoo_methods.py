@@ -4,6 +4,8 @@ Papers weigh a method against the cross-entropy of the labels; where a paper tra
 two stages, both are given here at once, with the weight of the first.
 """
 
+from jax import numpy as jnp
+
 from jaxkd import losses, objectives
 
 STAGES = ("block1", "block2", "block3")
@@ -116,9 +118,14 @@ def on_the_features():
     ends = on(losses.singular_vector_relation, STAGES, adapter=linear)
     return {
         "FitNet": labels(100.0, objectives.hint(student="block2", teacher="block2")),
+        "FitNet, weight 1": labels(
+            1.0, objectives.hint(student="block2", teacher="block2")
+        ),
         "AT": labels(1000.0, on(losses.attention_transfer, STAGES)),
+        "AT, weight 10": labels(10.0, on(losses.attention_transfer, STAGES)),
         "SP": labels(3000.0, on(losses.similarity_preserving, LAST)),
         "NST": labels(50.0, on(losses.neuron_selectivity, STAGES)),
+        "NST, weight 0.5": labels(0.5, on(losses.neuron_selectivity, STAGES)),
         "FSP": labels(1.0, on(losses.flow_of_solution, STAGES, adapter=linear)),
         "KDSVD": labels(1.0, ends),
         "AB": labels(
@@ -185,7 +192,11 @@ def on_the_heads():
 
 def on_relations():
     """Methods on how the examples of a batch relate."""
-    congruence = on(losses.gaussian_congruence, POOL)
+
+    def of_length_1(student, teacher, **where):
+        unit = lambda x: x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-6)
+        return losses.gaussian_congruence(unit(student), unit(teacher), **where)
+
     neighbours = objectives.on_embeddings(
         losses.neighbour_correlation, student=POOL, teacher=POOL
     )
@@ -197,7 +208,7 @@ def on_relations():
         ),
         "PKT": labels(30000.0, on(losses.probabilistic_knowledge_transfer, POOL)),
         "CC": labels(0.02, neighbours),
-        "CCKD": labels(0.02, congruence),
+        "CCKD": labels(0.02, on(of_length_1, POOL)),
         "SKD": soft(direction=(1.0, logits(losses.similarity_mahalanobis))),
         "DIST+": objectives.combine(
             hard=(1.0, objectives.hard_label()),
