@@ -122,9 +122,9 @@ def export_onnx(
 
     Args:
         model: the model.
-        variables: its variables; without ``calibration``, quantized leaves stay
-            integers in the file.
-        inputs: example inputs, on which the artefact is compared with the model.
+        variables: its variables, quantized or not; the file holds floats, or int8 with
+        ``calibration``.
+    inputs: example inputs, on which the artefact is compared with the model.
         directory: the folder to make.
         calibration: batches of inputs; other entries of them are ignored.
         min_agreement: the share of the examples on which an int8 artefact must choose
@@ -140,10 +140,9 @@ def export_onnx(
         ModuleNotFoundError: if the extra ``onnx`` is not installed.
     """
     _onnx.check_installed()
-    if calibration is None:
-        program = make_program(model, variables, inputs)
-        return _publish(directory, "onnx", program, _onnx.write_onnx, metadata)
     program = make_program(model, _floats(variables), inputs)
+    if calibration is None:
+        return _publish(directory, "onnx", program, _onnx.write_onnx, metadata)
 
     def write(folder: pathlib.Path, program: Program) -> dict[str, Any]:
         return _onnx.write_quantized(folder, program, calibration)

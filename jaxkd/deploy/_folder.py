@@ -70,17 +70,20 @@ def staged(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def seal(folder: pathlib.Path, content: Mapping[str, Any]) -> dict[str, Any]:
+def seal(
+    folder: pathlib.Path, content: Mapping[str, Any], *, cards: bool = True
+) -> dict[str, Any]:
     """Writes the manifest, with the sizes and hashes of the files that are there.
 
     Args:
         folder: the artefact's folder; its other files are written already.
-        content: the manifest without ``format``, ``jaxkd``, ``files`` and ``sha256``.
+        content: the manifest without ``files`` and ``sha256``.
+        cards: whether the model card, if there is one, belongs to it.
 
     Returns:
         The manifest.
     """
-    names = (*FILES[content["kind"]], *CARDS)
+    names = (*FILES[content["kind"]], *(CARDS if cards else ()))
     manifest = {
         "format": FORMAT,
         "jaxkd": __version__,

@@ -84,7 +84,7 @@ def _convert(program: Program) -> bytes:
         for length in _LENGTHS:
             module = ir.Module.parse(_stablehlo(program, length))
             for operation in module.body.operations:
-                if operation.attributes["sym_name"].value == f"main_{length}":
+                if operation.attributes["sym_name"].value == f"predict_{length}":
                     converter.set_signature(
                         operation.operation, f"predict_{length}", names, ["logits"]
                     )
@@ -105,9 +105,12 @@ def _stablehlo(program: Program, length: int) -> str:
 
     lower = jax.export.export(jax.jit(run), platforms=["cpu"])
     text = lower(*input_specs(program, length).values()).mlir_module()
-    for name in re.findall(r"func\.func \w+ @(\w+)\(", text):
-        text = re.sub(rf"@{name}\b", f"@{name}_{length}", text)
-    return text
+    own = set(re.findall(r"func\.func \w+ @(\w+)\(", text))
+
+    def rename(match: re.Match[str]) -> str:
+        return f"{match[0]}_{length}" if match[1] in own else match[0]
+
+    return re.sub(r"@(\w+)", rename, text).replace("@main_", "@predict_")
 
 
 def _quantize(content: bytes, bits: int) -> bytes:

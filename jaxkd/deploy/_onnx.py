@@ -35,7 +35,7 @@ def write_onnx(folder: pathlib.Path, program: Program) -> dict[str, Any]:
 
     Args:
         folder: where to.
-        program: what; integers among its weights stay integers.
+        program: what; its weights are floats.
 
     Returns:
         What the manifest says of it.
