@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 from jax.extend import source_info_util
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxkd.deploy._folder import ArtefactError
 from jaxkd.deploy._program import Program
@@ -67,14 +68,25 @@ def _all(jaxpr: Any, outer: Any = None) -> Iterator[tuple[Any, Any]]:
     for equation in jaxpr.eqns:
         top = outer or equation
         yield top, equation
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in _inner(equation):
             yield from _all(inner, top)
+
+
+def _inner(equation: Any) -> Iterator[Any]:
+    """The programs that an equation runs, such as the body of a loop."""
+    for leaf in jax.tree.leaves(equation.params, is_leaf=_is_program):
+        if _is_program(leaf):
+            yield getattr(leaf, "jaxpr", leaf)
+
+
+def _is_program(x: Any) -> bool:
+    return isinstance(x, ClosedJaxpr | Jaxpr)
 
 
 def _place(said: str, outer: Any, inner: Any) -> tuple[Any, ...] | None:
     """How well an equation fits an error: by its line of code, or else by its name."""
     name = inner.primitive.name
-    holds_others = any(jax.core.jaxprs_in_params(inner.params))
+    holds_others = any(_inner(inner))
     line = source_info_util.summarize(outer.source_info).split(" ")[0]
     if f"{line}: error" in said:
         return (0, said.index(line), holds_others, name not in said)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxkd import compress
 from jaxkd.deploy import _litert, _onnx
 from jaxkd.deploy._artefact import Artefact, load
+from jaxkd.deploy._blame import find_module
 from jaxkd.deploy._folder import WEIGHTS, ArtefactError, require, seal, staged
 from jaxkd.deploy._program import Program, describe, make_program
 from jaxkd.deploy._stablehlo import write_stablehlo
@@ -123,8 +124,8 @@ def export_onnx(
     Args:
         model: the model.
         variables: its variables, quantized or not; the file holds floats, or int8 with
-        ``calibration``.
-    inputs: example inputs, on which the artefact is compared with the model.
+            ``calibration``.
+        inputs: example inputs, on which the artefact is compared with the model.
         directory: the folder to make.
         calibration: batches of inputs; other entries of them are ignored.
         min_agreement: the share of the examples on which an int8 artefact must choose
@@ -220,10 +221,21 @@ def _publish(
         if kind == "safetensors":
             got = _from_weights(program, read_arrays(folder / WEIGHTS))
         else:
-            got = np.asarray(load(folder).predict(program.inputs), np.float32)
+            got = _answers(folder, kind, program)
         check = _compare(got, program, min_agreement)
         seal(folder, {**content, "check": check._asdict()})
     return load(directory)
+
+
+def _answers(folder: pathlib.Path, kind: str, program: Program) -> np.ndarray:
+    try:
+        return np.asarray(load(folder).predict(program.inputs), np.float32)
+    except ArtefactError as error:
+        said = str(error.__cause__ or error)
+        raise ArtefactError(
+            f"{find_module(program, said)}cannot be run as {kind}, and nothing was "
+            f"written: {' '.join(said.split())}"
+        ) from error
 
 
 def _from_weights(program: Program, weights: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -116,7 +116,8 @@ def _stablehlo(program: Program, length: int) -> str:
 def _quantize(content: bytes, bits: int) -> bytes:
     quantizer = require("litert_quantizer", "litert")
     recipe = require("litert_quantizer.recipe", "litert")
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its sizes
+    silence = io.StringIO()  # it prints its sizes and its progress
+    with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
         work = quantizer.Quantizer(content)
         work.load_quantization_recipe(getattr(recipe, _RECIPES[bits])())
         return bytes(work.quantize().quantized_model)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import IO, NamedTuple
 
-import jaxkd
 from jaxkd.deploy._artefact import load
 from jaxkd.deploy._folder import ArtefactError
 
@@ -145,7 +144,7 @@ def _stream(stream: IO[str] | None) -> IO[str]:
 
 @contextlib.contextmanager
 def _worker(folder: pathlib.Path) -> Iterator[subprocess.Popen[str]]:
-    root = str(pathlib.Path(jaxkd.__file__).parents[1])
+    root = str(pathlib.Path(__file__).parents[2])
     before = os.environ.get("PYTHONPATH")
     path = root if before is None else f"{root}{os.pathsep}{before}"
     worker = subprocess.Popen(

@@ -162,4 +162,6 @@ def _plain(x: Any) -> Any:
     """Arrays as nested lists; JSON knows no infinities (of masked classes)."""
     if not isinstance(x, np.ndarray):
         return x
-    return np.where(np.isfinite(x), x.astype(object), None).tolist()
+    plain = x.astype(object)
+    plain[~np.isfinite(x)] = None
+    return plain.tolist()
