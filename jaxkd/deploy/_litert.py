@@ -141,15 +141,16 @@ def read_litert(
     """
     litert = require("ai_edge_litert.interpreter", "litert")
     try:
-        interpreter = litert.Interpreter(
-            model_content=(folder / LITERT).read_bytes(),
-            num_threads=len(os.sched_getaffinity(0)),
-        )
+        content = (folder / LITERT).read_bytes()
+        short, long = sorted(manifest["lengths"])
+        # One example is sooner answered by one thread than divided among several.
+        threads = {short: 1, long: len(os.sched_getaffinity(0))}
         runners = {
-            length: interpreter.get_signature_runner(f"predict_{length}")
-            for length in manifest["lengths"]
+            length: litert.Interpreter(
+                model_content=content, num_threads=number
+            ).get_signature_runner(f"predict_{length}")
+            for length, number in threads.items()
         }
-        short, long = sorted(runners)
     except Exception as error:  # whatever a program of foreign bytes raises
         raise ArtefactError(
             f"{folder / LITERT} is no program for this LiteRT: {error!r}."
