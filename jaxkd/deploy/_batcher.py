@@ -75,11 +75,11 @@ class Batcher:
         Raises:
             Refusal: if too many are waiting, or the model fails.
         """
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
         length = len(next(iter(inputs.values())))
         if self._waiting + length > self._max_waiting:
             raise Refusal(503, "too many examples are waiting; try again later.")
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
         self._waiting += length
         try:
             answer = asyncio.get_running_loop().create_future()

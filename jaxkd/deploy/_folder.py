@@ -234,11 +234,19 @@ def check_inputs(
             raise TypeError(
                 f"input {name!r} is {x.dtype}, but must be {want['dtype']}."
             )
-        checked[name] = x.astype(want["dtype"])
+        checked[name] = _cast(name, x, want["dtype"])
     if len({len(x) for x in checked.values()}) > 1:
         lengths = ", ".join(f"{name!r} {len(x)}" for name, x in checked.items())
         raise ValueError(f"the inputs differ in their number of examples: {lengths}.")
     return checked
+
+
+def _cast(name: str, x: np.ndarray, dtype: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # numbers too large are infinities, as in JAX
+        cast = x.astype(dtype)
+    if cast.dtype.kind in "iu" and not np.array_equal(cast, x):
+        raise ValueError(f"input {name!r} has numbers beyond {dtype}.")
+    return cast
 
 
 def sha256(file: pathlib.Path) -> str:

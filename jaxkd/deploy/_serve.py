@@ -129,11 +129,15 @@ def _parse(body: bytes, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
         raise Refusal(400, f'the request must be {{"inputs": {{{names}}}}}.')
     try:
         arrays = {name: _array(name, x) for name, x in inputs.items()}
-        return check_inputs(arrays, wanted)
+        checked = check_inputs(arrays, wanted)
     except KeyError as error:
         raise Refusal(400, f"input {_first(inputs, wanted)!r} is missing.") from error
     except (ValueError, TypeError, OverflowError) as error:
         raise Refusal(400, str(error)) from error
+    for name, x in checked.items():
+        if not np.isfinite(x).all():
+            raise Refusal(400, f"input {name!r} is not finite as {x.dtype}.")
+    return checked
 
 
 def _first(inputs: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -147,8 +151,6 @@ def _array(name: str, found: Any) -> np.ndarray:
         raise ValueError(f"input {name!r} has rows of different lengths.") from error
     if array.dtype.kind not in "biuf":
         raise TypeError(f"input {name!r} must be nested lists of numbers.")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"input {name!r} has numbers that are not finite.")
     return array
 
 

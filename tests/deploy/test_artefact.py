@@ -261,3 +261,26 @@ def test_wrong_inputs_are_explained(folder):
         ValueError, match="unknown input 'imagee'; did you mean 'image'"
     ):
         predict({**INPUTS, "imagee": 1})
+
+
+def test_integers_that_do_not_fit_are_refused(tmp_path):
+    model = models.from_function(lambda params, batch: params[batch["tokens"]])
+    tokens = {"tokens": np.array([1, 2], "i4")}
+    folder = tmp_path / "model"
+    artefact = deploy.export(model, models.Variables(np.eye(4)), tokens, folder)
+    assert artefact.predict({"tokens": np.array([3], "i8")}).shape == (1, 4)
+    with pytest.raises(ValueError, match="'tokens' has numbers beyond int32"):
+        artefact.predict({"tokens": np.array([2**32])})
+    with pytest.raises(TypeError, match="is float64, but must be int32"):
+        artefact.predict({"tokens": np.array([1.0])})
+
+
+def test_inputs_of_different_lengths_are_refused(tmp_path):
+    model = models.from_function(lambda params, batch: batch["a"] + batch["b"])
+    x = np.ones((2, 3), "f4")
+    variables, folder = models.Variables({}), tmp_path / "model"
+    with pytest.raises(ValueError, match="`inputs` must be arrays with one first axis"):
+        deploy.export(model, variables, {"a": x, "b": x[:1]}, folder)
+    predict = deploy.export(model, variables, {"a": x, "b": x}, folder).predict
+    with pytest.raises(ValueError, match="number of examples: 'a' 2, 'b' 1"):
+        predict({"a": x, "b": x[:1]})
