@@ -43,7 +43,7 @@ def make_program(
     Raises:
         ValueError: if the inputs have no common first axis.
     """
-    examples = {name: np.asarray(x) for name, x in inputs.items()}
+    examples = {name: _as_jax_sees(x) for name, x in inputs.items()}
     if len({x.shape[:1] for x in examples.values()} - {(), (0,)}) != 1:
         shapes = {name: x.shape for name, x in examples.items()}
         raise ValueError(
@@ -54,7 +54,7 @@ def make_program(
     # Typed keys (the random streams of NNX) play no part in evaluation.
     keys = [jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in leaves]
     weights = {
-        path: np.asarray(x, order="C")
+        path: _as_jax_sees(x)
         for path, x, key in zip(paths, leaves, keys, strict=True)
         if not key
     }
@@ -65,6 +65,12 @@ def make_program(
         return model.apply(compress.dequantize(params), state, inputs).logits
 
     return Program(weights, run, examples)
+
+
+def _as_jax_sees(x: Any) -> np.ndarray:
+    """On the host, and in 32 bits where jax would round to them."""
+    array = np.asarray(x, order="C")
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
 
 
 def _as_array(x: Any) -> Any:

@@ -119,19 +119,12 @@ async def _body(request: Any, most: int) -> bytes:
 
 
 def _parse(body: bytes, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    inputs = _read(body, wanted)
+    missing = [name for name in wanted if name not in inputs]
+    if missing:
+        raise Refusal(400, f"input {missing[0]!r} is missing.")
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(400, "the request is no JSON.") from error
-    inputs = found.get("inputs") if isinstance(found, dict) else None
-    if not isinstance(inputs, dict) or len(found) != 1:
-        names = ", ".join(f'"{name}": [...]' for name in wanted)
-        raise Refusal(400, f'the request must be {{"inputs": {{{names}}}}}.')
-    try:
-        arrays = {name: _array(name, x) for name, x in inputs.items()}
-        checked = check_inputs(arrays, wanted)
-    except KeyError as error:
-        raise Refusal(400, f"input {_first(inputs, wanted)!r} is missing.") from error
+        checked = check_inputs({n: _array(n, x) for n, x in inputs.items()}, wanted)
     except (ValueError, TypeError, OverflowError) as error:
         raise Refusal(400, str(error)) from error
     for name, x in checked.items():
@@ -140,8 +133,16 @@ def _parse(body: bytes, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return checked
 
 
-def _first(inputs: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    return next(name for name in wanted if name not in inputs)
+def _read(body: bytes, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "the request is no JSON.") from error
+    inputs = found.get("inputs") if isinstance(found, dict) else None
+    if not isinstance(inputs, dict) or len(found) != 1:
+        names = ", ".join(f'"{name}": [...]' for name in wanted)
+        raise Refusal(400, f'the request must be {{"inputs": {{{names}}}}}.')
+    return inputs
 
 
 def _array(name: str, found: Any) -> np.ndarray:

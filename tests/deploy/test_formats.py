@@ -106,7 +106,7 @@ def test_too_little_agreement_is_refused(tmp_path, kind):
     need(kind)
     how = {"bits": 8} if kind == "litert" else {"calibration": [INPUTS]}
     with pytest.raises(
-        deploy.ArtefactError, match=r"less than `min_agreement`, 110.0 %"
+        deploy.ArtefactError, match=r"less than `min_agreement`, 110\.0 %"
     ):
         EXPORTS[kind](*cnn(), INPUTS, tmp_path / "net", min_agreement=1.1, **how)
     assert list(tmp_path.iterdir()) == []

@@ -83,7 +83,7 @@ BAD = {
     b'{"inputs": 3}': 'must be {"inputs": {"image": [...]}}',
     b'{"inputs": {}, "more": 1}': 'must be {"inputs": {"image": [...]}}',
     b'{"inputs": {}}': "input 'image' is missing",
-    b'{"inputs": {"imagee": [[1, 2, 3, 4]]}}': "unknown input 'imagee'; did you mean",
+    b'{"inputs": {"image": [], "imagee": []}}': "unknown input 'imagee'; did you mean",
     b'{"inputs": {"image": [[1, 2, 3]]}}': "has shape (1, 3), but must be (batch, 4)",
     b'{"inputs": {"image": []}}': "has shape (0,), but must be (batch, 4)",
     b'{"inputs": {"image": 1}}': "has shape (), but must be (batch, 4)",
