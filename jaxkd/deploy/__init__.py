@@ -10,7 +10,7 @@ from jaxkd.deploy._export import (
 )
 from jaxkd.deploy._folder import ArtefactError
 from jaxkd.deploy._measure import Measurement, measure, measure_together, table
-from jaxkd.deploy._scores import Scores, evaluate, score
+from jaxkd.deploy._scores import Quality, evaluate_artefact, score
 from jaxkd.deploy._serve import make_app, serve
 from jaxkd.deploy._weights import load_weights
 
@@ -19,8 +19,8 @@ __all__ = [
     "ArtefactError",
     "Card",
     "Measurement",
-    "Scores",
-    "evaluate",
+    "Quality",
+    "evaluate_artefact",
     "export",
     "export_litert",
     "export_onnx",

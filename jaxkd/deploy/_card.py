@@ -14,7 +14,7 @@ from jaxkd.deploy._folder import (
     write_whole,
 )
 from jaxkd.deploy._measure import Measurement
-from jaxkd.deploy._scores import Scores
+from jaxkd.deploy._scores import Quality
 
 _WORST = 20
 
@@ -33,9 +33,9 @@ class Card(NamedTuple):
 
 def model_card(
     artefact: Artefact,
-    scores: Scores,
+    scores: Quality,
     *,
-    teacher: Scores | None = None,
+    teacher: Quality | None = None,
     fingerprint: str | None = None,
     measurement: Measurement | None = None,
     data: str = "",
@@ -45,7 +45,7 @@ def model_card(
 
     Args:
         artefact: the artefact.
-        scores: what it scored, of :func:`evaluate`.
+        scores: what it scored, of :func:`evaluate_artefact`.
         teacher: what its teacher scored on the same examples.
         fingerprint: the teacher's, such as :func:`jaxkd.trees.digest` of its variables.
         measurement: of :func:`measure`.
@@ -69,7 +69,7 @@ def model_card(
         >>> folder = tempfile.mkdtemp() + "/student"
         >>> inputs = {"image": batch["image"]}
         >>> artefact = deploy.export(model, variables, inputs, folder)
-        >>> scores, _ = deploy.evaluate(artefact, [batch])
+        >>> scores, _ = deploy.evaluate_artefact(artefact, [batch])
         >>> card = deploy.model_card(artefact, scores, data="four unit vectors")
         >>> print(card.markdown.splitlines()[0])
         # Model card
@@ -139,7 +139,7 @@ def write_card(directory: str | pathlib.Path, card: Card) -> None:
         raise ArtefactError(f"cannot write to {folder}: {error}.") from error
 
 
-def _teacher(teacher: Scores | None, fingerprint: str | None) -> dict[str, Any] | None:
+def _teacher(teacher: Quality | None, fingerprint: str | None) -> dict[str, Any] | None:
     if teacher is None and fingerprint is None:
         return None
     found: dict[str, Any] = {"fingerprint": fingerprint}
@@ -149,7 +149,7 @@ def _teacher(teacher: Scores | None, fingerprint: str | None) -> dict[str, Any] 
     return found
 
 
-def _classes(scores: Scores, teacher: Scores | None) -> list[dict[str, Any]]:
+def _classes(scores: Quality, teacher: Quality | None) -> list[dict[str, Any]]:
     """One entry a class that has examples; those who lose most come first."""
     found = []
     for i, (count, share) in enumerate(

@@ -9,7 +9,7 @@ from jaxkd import _checks
 from jaxkd.deploy._artefact import Artefact
 
 
-class Scores(NamedTuple):
+class Quality(NamedTuple):
     """What a model scored on labelled examples.
 
     Attributes:
@@ -32,8 +32,8 @@ class Scores(NamedTuple):
 
 def score(
     logits: Any, labels: Any, teacher_logits: Any = None, *, bins: int = 15
-) -> Scores:
-    r"""Scores logits: accuracy, over all and by class, calibration, agreement.
+) -> Quality:
+    r"""Quality logits: accuracy, over all and by class, calibration, agreement.
 
     The calibration error is how far confidence and accuracy lie apart, in bins of
     equal width of the confidence :math:`\max_c p_c`,
@@ -49,7 +49,7 @@ def score(
         bins: number of bins.
 
     Returns:
-        :class:`Scores`.
+        :class:`Quality`.
 
     Raises:
         ValueError: if the shapes do not fit, a label is no class, or no label is left.
@@ -85,7 +85,7 @@ def score(
     counts = np.bincount(truth, minlength=classes)
     hits = np.bincount(truth[right], minlength=classes)
     share = np.divide(hits, counts, where=counts > 0, out=np.full(classes, np.nan))
-    return Scores(
+    return Quality(
         examples=len(truth),
         accuracy=float(np.mean(right)),
         calibration_error=_calibration_error(_confidence(flat), right, bins),
@@ -123,14 +123,14 @@ def _calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int) -> 
     return float(np.sum(np.abs(gaps)) / len(right))
 
 
-def evaluate(
+def evaluate_artefact(
     artefact: Artefact,
     batches: Iterable[Mapping[str, Any]],
     *,
     teacher: Artefact | None = None,
     label: str = "label",
-) -> tuple[Scores, Scores | None]:
-    """Scores an artefact, by what it answers where it runs.
+) -> tuple[Quality, Quality | None]:
+    """Quality an artefact, by what it answers where it runs.
 
     Args:
         artefact: of :func:`load`.
@@ -141,7 +141,7 @@ def evaluate(
         label: the entry with integer labels.
 
     Returns:
-        The artefact's :class:`Scores`, and the teacher's.
+        The artefact's :class:`Quality`, and the teacher's.
 
     Raises:
         ValueError: if there are no batches.

@@ -164,7 +164,7 @@ def _batches(arrays: data.Arrays) -> Iterable[Any]:
 def _write_card(
     target: pathlib.Path, artefact: Artefact, teacher: Artefact, found: Exportable
 ) -> None:
-    scores, followed = deploy.evaluate(
+    scores, followed = deploy.evaluate_artefact(
         artefact, _batches(found.digits.test), teacher=teacher
     )
     card = deploy.model_card(

@@ -83,19 +83,19 @@ def test_batches_masks_and_teachers(folder):
             "mask": np.array([True, False]),
         },
     ]
-    scores, teacher = deploy.evaluate(artefact, batches, teacher=artefact)
+    scores, teacher = deploy.evaluate_artefact(artefact, batches, teacher=artefact)
     assert scores == deploy.score(logits, LABELS, logits)
     assert scores.agreement == 1.0
     assert teacher == scores._replace(agreement=None)
-    assert deploy.evaluate(artefact, batches)[1] is None
+    assert deploy.evaluate_artefact(artefact, batches)[1] is None
     with pytest.raises(ValueError, match="no batches"):
-        deploy.evaluate(artefact, [])
+        deploy.evaluate_artefact(artefact, [])
     with pytest.raises(KeyError, match=r"evaluation needs batch\['label'\]"):
-        deploy.evaluate(artefact, [INPUTS])
+        deploy.evaluate_artefact(artefact, [INPUTS])
 
 
-STUDENT = deploy.Scores(6, 0.5, 0.1, 0.75, (2, 2, 2, 0), (1.0, 0.5, 0.0, float("nan")))
-TEACHER = deploy.Scores(6, 5 / 6, 0.2, None, (2, 2, 2, 0), (0.5, 1.0, 1.0, np.nan))
+STUDENT = deploy.Quality(6, 0.5, 0.1, 0.75, (2, 2, 2, 0), (1.0, 0.5, 0.0, float("nan")))
+TEACHER = deploy.Quality(6, 5 / 6, 0.2, None, (2, 2, 2, 0), (0.5, 1.0, 1.0, np.nan))
 
 
 def make_card(folder, **more):
