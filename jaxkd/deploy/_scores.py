@@ -33,7 +33,7 @@ class Quality(NamedTuple):
 def score(
     logits: Any, labels: Any, teacher_logits: Any = None, *, bins: int = 15
 ) -> Quality:
-    r"""Quality logits: accuracy, over all and by class, calibration, agreement.
+    r"""Scores logits: accuracy, over all and by class, calibration, agreement.
 
     The calibration error is how far confidence and accuracy lie apart, in bins of
     equal width of the confidence :math:`\max_c p_c`,
@@ -130,7 +130,7 @@ def evaluate_artefact(
     teacher: Artefact | None = None,
     label: str = "label",
 ) -> tuple[Quality, Quality | None]:
-    """Quality an artefact, by what it answers where it runs.
+    """Scores an artefact, by what it answers where it runs.
 
     Args:
         artefact: of :func:`load`.
