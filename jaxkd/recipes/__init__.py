@@ -11,6 +11,12 @@ from jaxkd.recipes._demo import (
 )
 from jaxkd.recipes._demo_report import DemoResult, explain, gain
 from jaxkd.recipes._digits import Digits, augment, hide_labels, load_digits
+from jaxkd.recipes._export_run import (
+    Exportable,
+    export_formats,
+    export_run,
+    read_exportable,
+)
 from jaxkd.recipes._folder import FolderError, lock_folder, open_folder, read_config
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 
@@ -18,6 +24,7 @@ __all__ = [
     "DemoConfig",
     "DemoResult",
     "Digits",
+    "Exportable",
     "FolderError",
     "Runner",
     "Stage",
@@ -25,6 +32,8 @@ __all__ = [
     "demo",
     "evaluate_all",
     "explain",
+    "export_formats",
+    "export_run",
     "gain",
     "hide_labels",
     "load_digits",
@@ -34,6 +43,7 @@ __all__ = [
     "make_stages",
     "open_folder",
     "read_config",
+    "read_exportable",
     "train_seed",
     "versions",
 ]

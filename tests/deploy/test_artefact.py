@@ -1,4 +1,3 @@
-import hashlib
 import json
 import os
 import subprocess
@@ -8,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from tampering import replace_file, reseal
 
 from jaxkd import compress, deploy, models, trees
 
@@ -114,15 +114,27 @@ def test_files_that_changed_are_not_used(folder, name, damage):
 
 NO_SHA = json.dumps(
     {
-        "format": 1,
+        "format": 2,
+        "kind": "stablehlo",
         "inputs": {},
+        "output": {"shape": ["batch", 3], "dtype": "float32"},
         "files": {"program.bin": {}, "weights.safetensors": {}},
     }
 )
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": 1, "files": 3}', NO_SHA]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"format": 2, "files": 3}',
+        NO_SHA,
+        " " * 2**21,
+        "[" * 10**5,
+    ],
 )
 def test_a_damaged_manifest(folder, text):
     (folder / "manifest.json").write_text(text)
@@ -132,18 +144,46 @@ def test_a_damaged_manifest(folder, text):
 
 def test_a_manifest_that_names_other_files_or_another_format(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    for change in ({"files": {"../../etc/passwd": {}}}, {"format": 99}):
-        (folder / "manifest.json").write_text(json.dumps({**manifest, **change}))
-        with pytest.raises(deploy.ArtefactError, match="this version reads format 1"):
+    foreign = {"files": {"../../etc/passwd": {}}}
+    for change in (foreign, {"format": 99}, {"kind": "onxn"}, {"kind": "onnx"}):
+        reseal(folder, {**manifest, **change})
+        with pytest.raises(deploy.ArtefactError, match="this version reads format 2"):
             deploy.load(folder)
 
 
-def test_a_program_of_foreign_bytes_with_the_right_checksum(folder):
-    foreign = b"foreign"
-    (folder / "program.bin").write_bytes(foreign)
+def test_a_manifest_that_was_changed_by_hand(folder):
+    file = folder / "manifest.json"
+    file.write_text(file.read_text().replace('"seed": 1', '"seed": 2'))
+    with pytest.raises(deploy.ArtefactError, match=r"manifest\.json has changed since"):
+        deploy.load(folder)
+
+
+def test_a_manifest_with_a_wrong_field_and_the_right_checksum(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["program.bin"]["sha256"] = hashlib.sha256(foreign).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    inputs = [{"shape": [8, 8], "dtype": "f4"}, {"shape": ["batch", -1], "dtype": "f4"}]
+    for found in (*inputs, {"shape": ["batch"], "dtype": "no"}, {"shape": 3}):
+        reseal(folder, {**manifest, "inputs": {"image": found}})
+        with pytest.raises(deploy.ArtefactError, match="is damaged"):
+            deploy.load(folder)
+
+
+def test_files_larger_than_allowed_are_not_read(folder):
+    with pytest.raises(deploy.ArtefactError, match="more than `max_bytes`, 100"):
+        deploy.load(folder, max_bytes=100)
+
+
+def test_weights_of_another_program(folder, tmp_path):
+    model = models.from_linen(models.CNN(widths=(8, 24), classes=3))
+    variables = model.init(jax.random.key(0), INPUTS)
+    deploy.export(model, variables, INPUTS, tmp_path / "other")
+    content = (tmp_path / "other" / "weights.safetensors").read_bytes()
+    replace_file(folder, "weights.safetensors", content)
+    with pytest.raises(deploy.ArtefactError, match="not the weights of its program"):
+        deploy.load(folder)
+
+
+def test_a_program_of_foreign_bytes_with_the_right_checksum(folder):
+    replace_file(folder, "program.bin", b"foreign")
     with pytest.raises(deploy.ArtefactError, match="is no program for this version"):
         deploy.load(folder)
 
@@ -221,3 +261,26 @@ def test_wrong_inputs_are_explained(folder):
         ValueError, match="unknown input 'imagee'; did you mean 'image'"
     ):
         predict({**INPUTS, "imagee": 1})
+
+
+def test_integers_that_do_not_fit_are_refused(tmp_path):
+    model = models.from_function(lambda params, batch: params[batch["tokens"]])
+    tokens = {"tokens": np.array([1, 2], "i4")}
+    folder = tmp_path / "model"
+    artefact = deploy.export(model, models.Variables(np.eye(4)), tokens, folder)
+    assert artefact.predict({"tokens": np.array([3], "i8")}).shape == (1, 4)
+    with pytest.raises(ValueError, match="'tokens' has numbers beyond int32"):
+        artefact.predict({"tokens": np.array([2**32])})
+    with pytest.raises(TypeError, match="is float64, but must be int32"):
+        artefact.predict({"tokens": np.array([1.0])})
+
+
+def test_inputs_of_different_lengths_are_refused(tmp_path):
+    model = models.from_function(lambda params, batch: batch["a"] + batch["b"])
+    x = np.ones((2, 3), "f4")
+    variables, folder = models.Variables({}), tmp_path / "model"
+    with pytest.raises(ValueError, match="`inputs` must be arrays with one first axis"):
+        deploy.export(model, variables, {"a": x, "b": x[:1]}, folder)
+    predict = deploy.export(model, variables, {"a": x, "b": x}, folder).predict
+    with pytest.raises(ValueError, match="number of examples: 'a' 2, 'b' 1"):
+        predict({"a": x, "b": x[:1]})

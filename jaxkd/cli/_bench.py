@@ -1,0 +1,56 @@
+"""``jaxkd bench``."""
+
+import argparse
+import pathlib
+from typing import Any
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command.
+
+    Args:
+        commands: the subparsers of ``jaxkd``.
+    """
+    parser = commands.add_parser(
+        "bench",
+        help="compare exported models: size, latency, throughput",
+        description="Measures exported models side by side, each in a fresh process, "
+        "in turn, on random inputs. Ratios are to the first; times are medians.",
+    )
+    parser.add_argument(
+        "artefacts",
+        type=pathlib.Path,
+        nargs="+",
+        metavar="ARTEFACT",
+        help="an exported folder",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        nargs="+",
+        default=[1, 256],
+        metavar="N",
+        help="lengths of batches (default: 1 256)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=20,
+        metavar="N",
+        help="how often each is timed (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Runs the command.
+
+    Args:
+        parsed: the words of the command line.
+    """
+    from jaxkd import deploy
+
+    found = deploy.measure_together(
+        parsed.artefacts, batch_sizes=parsed.batch, rounds=parsed.rounds
+    )
+    print(deploy.table(found))
