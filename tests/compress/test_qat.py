@@ -30,7 +30,7 @@ def make():
         compress.Scheme(compress.INT2, range=compress.ternary),
         compress.Scheme(compress.INT4, axis=()),
     ],
-    ids=str,
+    ids=["int8", "int4 tiles", "affine", "nf4", "binary", "ternary", "one scale"],
 )
 def test_the_forward_pass_is_what_will_be_stored(scheme):
     params, rules = make(), [("^a/kernel", scheme)]
