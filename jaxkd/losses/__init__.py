@@ -68,6 +68,7 @@ from jaxkd.losses._distances import (
 )
 from jaxkd.losses._divergences import (
     adaptive_kl,
+    alpha_beta_divergence,
     common_classes,
     forward_kl,
     reverse_kl,
@@ -165,6 +166,7 @@ __all__ = [
     "Mean",
     "activation_boundary",
     "adaptive_kl",
+    "alpha_beta_divergence",
     "anchor_similarity_kl",
     "attention_distance",
     "attention_map_cross_entropy",

@@ -32,7 +32,11 @@ from jaxkd._types import (
 )
 from jaxkd.losses._adaptive import adaptive_kl_rows
 from jaxkd.losses._positions import constant, counted, prepare
-from jaxkd.losses._rows import forward_kl_rows, symmetric_kl_rows
+from jaxkd.losses._rows import (
+    alpha_beta_rows,
+    forward_kl_rows,
+    symmetric_kl_rows,
+)
 
 
 def forward_kl(
@@ -179,6 +183,65 @@ def symmetric_kl(
         student_logits, teacher_logits, temperature, where, class_mask
     )
     return counted(symmetric_kl_rows(s, t, scale, constant(reverse_weight, s)), where)
+
+
+def alpha_beta_divergence(
+    student_logits: Logits,
+    teacher_logits: Logits,
+    *,
+    alpha: float | Array = 0.5,
+    beta: float | Array = 0.5,
+    temperature: float | Array = 1.0,
+    where: Where | None = None,
+    class_mask: ClassMask | None = None,
+) -> PerExample:
+    r"""Alpha-beta divergence: two powers between forward and reverse KL.
+
+    .. math::
+        -\frac{1}{\alpha \beta} \sum_c \Big( p_c^\alpha q_c^\beta
+            - \frac{\alpha}{\alpha + \beta} p_c^{\alpha + \beta}
+            - \frac{\beta}{\alpha + \beta} q_c^{\alpha + \beta} \Big)
+
+    :func:`forward_kl` is its limit for :math:`\alpha = 1, \beta \to 0`,
+    :func:`reverse_kl` that for :math:`\alpha \to 0, \beta = 1`. A smaller
+    :math:`\alpha` attends more to large gaps, a larger :math:`\beta` more to what the
+    student is sure of; the sum need not be 1.
+
+    Args:
+        student_logits: shape ``[*batch, classes]``, :math:`s`.
+        teacher_logits: same shape, :math:`t`.
+        alpha: :math:`\alpha > 0`; has no gradient.
+        beta: :math:`\beta > 0`; has no gradient.
+        temperature: :math:`\tau > 0`, a number or one per position, ``[*batch]``.
+        where: the positions that count, shape ``[*batch]``; all if ``None``.
+        class_mask: the classes that exist, shape ``[classes]``; all if ``None``.
+
+    Returns:
+        One value per position, non-negative, in at least float32; shape ``[*batch]``.
+
+    Raises:
+        ValueError: if shapes differ (they are never broadcast), or the temperature or
+            a power is not positive.
+        TypeError: if the logits are not floating point.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from jaxkd import losses
+        >>> student, teacher = jnp.array([[0.0, 0.0]]), jnp.array([[0.0, 1.0]])
+        >>> print(losses.alpha_beta_divergence(student, teacher).round(3))
+        [0.115]
+
+    References:
+        Wang et al., `ABKD: Pursuing a Proper Allocation of the Probability Mass in
+        Knowledge Distillation via α-β-Divergence <https://arxiv.org/abs/2505.04560>`_,
+        2025.
+    """
+    _checks.check_positive(alpha=alpha, beta=beta)
+    s, t, scale = prepare(
+        student_logits, teacher_logits, temperature, where, class_mask
+    )
+    powers = constant(alpha, s), constant(beta, s)
+    return counted(alpha_beta_rows(s, t, scale, powers), where)
 
 
 def adaptive_kl(

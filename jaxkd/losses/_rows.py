@@ -184,6 +184,27 @@ def _skewed_kl_teacher(
 
 skewed_kl_rows = divergence(_skewed_kl, _skewed_kl_student, _skewed_kl_teacher)
 
+
+def _alpha_beta(q: Array, p: Array, log_q: Array, log_p: Array, powers: Any) -> Array:
+    """Both powers in units of the larger probability's: exactly 0 where they agree."""
+    alpha, beta = powers
+    largest = jnp.maximum(log_q, log_p)
+    fall = jnp.where(largest > -jnp.inf, -jnp.abs(log_q - log_p), 0.0)
+    own, total = jnp.where(q > p, alpha, beta), alpha + beta
+    change = own / total * jnp.expm1(total * fall) - jnp.expm1(own * fall)
+    return jnp.exp(total * largest) * change / (alpha * beta)
+
+
+alpha_beta_rows = divergence(
+    _alpha_beta,
+    lambda q, p, _, __, powers: (
+        q ** powers[1] * (q ** powers[0] - p ** powers[0]) / powers[0]
+    ),
+    lambda q, p, _, __, powers: (
+        p ** powers[0] * (p ** powers[1] - q ** powers[1]) / powers[1]
+    ),
+)
+
 total_variation_rows = divergence(
     lambda q, p, *_: 0.5 * jnp.abs(q - p),
     lambda q, p, *_: 0.5 * q * jnp.sign(q - p),

@@ -113,6 +113,10 @@ ROWS = {
     ),
     "top_k_disagreement": Row(losses.top_k_disagreement),
     "top_k_kl": sparse(losses.top_k_kl, "total", temperature=2.0),
+    "alpha_beta_divergence": Row(
+        losses.alpha_beta_divergence,
+        {"alpha": 0.3, "beta": 0.8, "temperature": 2.0},
+    ),
     "total_variation": Row(losses.total_variation, {"temperature": 2.0}),
     "transformed_teacher_kl": up_to_entropy(losses.transformed_teacher_kl),
     "virtual_teacher_kl": Row(

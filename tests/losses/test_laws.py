@@ -23,6 +23,7 @@ DIVERGENCES = {
     "skewed_reverse_kl": losses.skewed_reverse_kl,
     "total_variation": losses.total_variation,
     "adaptive_kl": losses.adaptive_kl,
+    "alpha_beta_divergence": losses.alpha_beta_divergence,
 }
 BOUNDS = {
     "generalized_jsd": np.log(2),

@@ -93,3 +93,19 @@ def test_different_class_counts_are_named():
 def test_logit_mse_by_hand():
     value = losses.logit_mse(jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, 0.0, 0.0]))
     np.testing.assert_allclose(value, (0 + 4 + 9) / 3)
+
+
+def test_alpha_beta_divergence_by_hand_and_at_its_limits():
+    student, teacher = jnp.array([[0.0, 0.0]]), jnp.array([[0.0, jnp.log(3.0)]])
+    q, p = np.array([0.5, 0.5]), np.array([0.25, 0.75])
+    expected = (0.4 * p**1.2 + 0.8 * q**1.2) / 1.2 - p**0.4 * q**0.8
+    value = losses.alpha_beta_divergence(student, teacher, alpha=0.4, beta=0.8)
+    np.testing.assert_allclose(value, expected.sum() / (0.4 * 0.8), rtol=1e-5)
+    for powers, limit in (
+        ({"alpha": 1.0, "beta": 1e-3}, losses.forward_kl),
+        ({"alpha": 1e-3, "beta": 1.0}, losses.reverse_kl),
+    ):
+        value = losses.alpha_beta_divergence(student, teacher, **powers)
+        np.testing.assert_allclose(value, limit(student, teacher), rtol=5e-3)
+    with pytest.raises(ValueError, match="`beta` must be positive"):
+        losses.alpha_beta_divergence(student, teacher, beta=0.0)
