@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 import jax
-from jax import numpy as jnp
+from jax import core, numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import _checks, trees
@@ -254,7 +254,7 @@ def sparsity_of(sparsity: Sparsity) -> float | Array:
     """Checks the one fraction of zeros."""
     if isinstance(sparsity, Mapping):
         raise ValueError("`sparsity` must be one number here, got one for each path.")
-    if not isinstance(sparsity, jax.core.Tracer):
+    if not isinstance(sparsity, core.Tracer):
         _checks.check_sparsity(sparsity)
     return sparsity
 
