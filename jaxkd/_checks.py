@@ -279,16 +279,20 @@ def check_inside_unit_interval(**numbers: float | Array) -> None:
             )
 
 
-def check_sparsity(sparsity: float) -> None:
-    """Raises unless the fraction of zeros is in ``[0, 1)``.
+def check_sparsity(sparsity: Any) -> None:
+    """Raises unless the fraction of zeros is one number in ``[0, 1)``.
 
     Args:
-        sparsity: the fraction asked for.
+        sparsity: the fraction asked for, a number or a concrete array of one.
 
     Raises:
-        ValueError: if it is outside.
+        ValueError: if it is outside, or not one number.
     """
-    if not 0.0 <= sparsity < 1.0:
+    if np.ndim(sparsity):
+        raise ValueError(
+            f"`sparsity` must be one number, got shape {np.shape(sparsity)}."
+        )
+    if not 0.0 <= float(np.asarray(sparsity)) < 1.0:  # jnp would trace inside a jit
         raise ValueError(
             f"`sparsity` is the fraction of zeros and must be in [0, 1), "
             f"got {sparsity}."

@@ -200,23 +200,26 @@ def num_bytes(tree: Tree) -> int:
     Returns:
         Bytes.
     """
-    return sum(
-        int(np.prod(x.shape)) * np.dtype(x.dtype).itemsize
-        for x in jax.tree.leaves(tree)
-    )
+    # Also of typed PRNG keys, whose dtype numpy does not know.
+    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def sparsity(tree: Tree) -> float:
     """The fraction of scalars that are exactly zero.
 
     Args:
-        tree: a tree of arrays.
+        tree: a tree of arrays; a typed PRNG key counts as one that is not zero.
 
     Returns:
         A number in ``[0, 1]``; 0 for an empty tree.
     """
-    zeros = sum(int(jnp.sum(x == 0)) for x in jax.tree.leaves(tree))
+    numbers = (x for x in jax.tree.leaves(tree) if not _is_key(x))
+    zeros = sum(int(jnp.sum(x == 0)) for x in numbers)
     return zeros / max(count(tree), 1)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

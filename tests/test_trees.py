@@ -55,6 +55,9 @@ def test_counts():
     assert trees.num_bytes({"q": jnp.ones(5, jnp.int8)}) == 5
     assert trees.sparsity(PARAMS) == pytest.approx(3 / 13)
     assert trees.sparsity({}) == 0.0
+    with_keys = {"keys": jax.random.split(jax.random.key(0), 3), "w": jnp.zeros(1)}
+    assert trees.num_bytes(with_keys) == 3 * 8 + 4
+    assert trees.sparsity(with_keys) == 0.25
 
 
 def test_digest_sees_every_bit_dtype_shape_and_path():

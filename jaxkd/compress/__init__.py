@@ -100,10 +100,12 @@ from jaxkd.compress._scores import (
     taylor_scores,
     wanda_scores,
 )
+from jaxkd.compress._sensitivity import Sensitivity, sensitivity
 from jaxkd.compress._smooth import check_same_outputs, smooth, smooth_scales
 from jaxkd.compress._sparse import sparse_matmul, to_sparse
 from jaxkd.compress._sparse_gpt import input_hessian, sparse_gpt
 from jaxkd.compress._structure.activations import activation_importance
+from jaxkd.compress._structure.depth import layer_importance, take_layers
 from jaxkd.compress._structure.groups import (
     Group,
     Groups,
@@ -118,7 +120,9 @@ from jaxkd.compress._structure.importance import (
     scale_importance,
     taylor_importance,
 )
+from jaxkd.compress._structure.latency import latency
 from jaxkd.compress._structure.removal import take_units, take_units_along, zero_units
+from jaxkd.compress._structure.sensitivity import search_units, unit_sensitivity
 from jaxkd.compress._structure.shrink import Scores, ShrinkReport, shrink
 from jaxkd.compress._structure.targets import (
     Target,
@@ -156,6 +160,7 @@ __all__ = [
     "Schedule",
     "Scheme",
     "Scores",
+    "Sensitivity",
     "ShrinkReport",
     "Sparsity",
     "Target",
@@ -197,6 +202,8 @@ __all__ = [
     "keep_sparse",
     "l2_importance",
     "lamp_scores",
+    "latency",
+    "layer_importance",
     "learned_step",
     "learned_steps",
     "least_divergence",
@@ -230,6 +237,8 @@ __all__ = [
     "save_tree",
     "scale_importance",
     "scale_of",
+    "search_units",
+    "sensitivity",
     "shrink",
     "smooth",
     "smooth_scales",
@@ -244,6 +253,7 @@ __all__ = [
     "stream_minmax",
     "stream_mse",
     "stream_percentile",
+    "take_layers",
     "take_units",
     "take_units_along",
     "taylor_importance",
@@ -252,6 +262,7 @@ __all__ = [
     "to_qwix",
     "to_sparse",
     "top_masks",
+    "unit_sensitivity",
     "units",
     "wanda_scores",
     "zero_units",

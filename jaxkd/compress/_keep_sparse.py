@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxkd import _checks, trees
 from jaxkd._types import Params, Tree
-from jaxkd.compress._masks import magnitude_masks
+from jaxkd.compress._masks import check_masks, magnitude_masks
 from jaxkd.compress._schedules import Schedule
 
 #: ``(params, gradients, sparsity) -> masks``; gradients are ``None`` if not given.
@@ -113,7 +113,9 @@ def keep_sparse(
         def redraw() -> Tree:
             now = jax.tree.map(_masked, params, state.masks)
             given = None if gradients is None else only_those_of(now, gradients)
-            return only_those_of(state.masks, draw(now, given, target))
+            drawn = draw(now, given, target)
+            _check_drawn(now, drawn)
+            return only_those_of(state.masks, drawn)
 
         masks = jax.lax.cond(due, redraw, lambda: state.masks)
         drawn = jnp.where(due, target, state.sparsity)
@@ -140,6 +142,12 @@ def needed(params: Params | None, name: str) -> Params:
     if params is None:
         raise ValueError(f"{name} needs `params`: tx.update(grads, state, params).")
     return params
+
+
+def _check_drawn(pruned: Tree, drawn: Tree) -> None:
+    """Raises unless there is a mask for each pruned leaf; there may be more."""
+    masks, wanted = trees.flatten(drawn), trees.flatten(pruned)
+    check_masks(wanted, {path: x for path, x in masks.items() if path in wanted})
 
 
 def _as_schedule(sparsity: float | Schedule) -> Schedule:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 import jax
-from jax import numpy as jnp
+from jax import core, numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import _checks, trees
@@ -254,7 +254,7 @@ def sparsity_of(sparsity: Sparsity) -> float | Array:
     """Checks the one fraction of zeros."""
     if isinstance(sparsity, Mapping):
         raise ValueError("`sparsity` must be one number here, got one for each path.")
-    if not isinstance(sparsity, jax.Array):
+    if not isinstance(sparsity, core.Tracer):
         _checks.check_sparsity(sparsity)
     return sparsity
 
@@ -268,4 +268,10 @@ def sparsities(
     for path in chosen:
         if path not in sparsity:
             raise ValueError(f"`sparsity` has no number for the leaf {path!r}.")
+    for path in sparsity:
+        if path not in chosen:
+            raise ValueError(
+                f"`sparsity` has a number for {path!r}, which is not among the leaves "
+                f"to prune; {_checks.nearest(path, chosen)}"
+            )
     return {path: sparsity_of(sparsity[path]) for path in chosen}

@@ -49,6 +49,11 @@ def n_of_m_masks(
         raise ValueError(f"`n` of `m` must stay, 0 < n <= m, got n={n} and m={m}.")
 
     def one(path: str, score: Array) -> Array:
+        if not -score.ndim <= axis < score.ndim:
+            raise ValueError(
+                f"{path!r} has shape {score.shape} and no axis {axis} to hold runs of "
+                f"`m`={m} weights."
+            )
         moved = jnp.moveaxis(score, axis, -1)
         if moved.shape[-1] % m:
             raise ValueError(

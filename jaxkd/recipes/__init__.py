@@ -18,9 +18,11 @@ from jaxkd.recipes._export_run import (
     read_exportable,
 )
 from jaxkd.recipes._folder import FolderError, lock_folder, open_folder, read_config
+from jaxkd.recipes._pruning import Cut, Ticket, lottery_ticket, prune_and_distil
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 
 __all__ = [
+    "Cut",
     "DemoConfig",
     "DemoResult",
     "Digits",
@@ -28,6 +30,7 @@ __all__ = [
     "FolderError",
     "Runner",
     "Stage",
+    "Ticket",
     "augment",
     "demo",
     "evaluate_all",
@@ -38,10 +41,12 @@ __all__ = [
     "hide_labels",
     "load_digits",
     "lock_folder",
+    "lottery_ticket",
     "make_models",
     "make_stage",
     "make_stages",
     "open_folder",
+    "prune_and_distil",
     "read_config",
     "read_exportable",
     "train_seed",

@@ -8,6 +8,7 @@ from jaxkd.report._compare import (
     plot_accuracy_against_size,
     print_table,
 )
+from jaxkd.report._curves import plot_sensitivity
 from jaxkd.report._measure import measure_latency
 from jaxkd.report._progress import make_console, require, show_progress
 from jaxkd.report._records import JsonLines, write_atomically
@@ -21,6 +22,7 @@ __all__ = [
     "mean_and_std",
     "measure_latency",
     "plot_accuracy_against_size",
+    "plot_sensitivity",
     "print_table",
     "require",
     "show_progress",

@@ -6,7 +6,7 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from jaxkd import compress
+from jaxkd import compress, train
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +102,48 @@ def test_works_inside_partition_which_masks_the_frozen_leaves():
     new = optax.apply_updates(params, updates)
     assert zeros(new["student"]) == 100
     np.testing.assert_array_equal(new["teacher"]["kernel"], params["teacher"]["kernel"])
+
+
+def test_works_inside_multi_steps():
+    keep = optax.chain(optax.adam(0.1), compress.keep_sparse(0.5))
+    tx = optax.MultiSteps(keep, every_k_schedule=2)
+    history, state = run(tx, make_params(), 6)
+    assert [zeros(p) for p in history] == [0, *[100] * 5]
+    assert int(state.inner_opt_state[1].step) == 3  # whole updates are counted
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_works_inside_inject_hyperparams(dtype):
+    @optax.inject_hyperparams
+    def make(learning_rate):
+        return optax.chain(optax.adamw(learning_rate), compress.keep_sparse(0.5))
+
+    tx = make(optax.linear_schedule(0.1, 0.0, 4))
+    history, state = run(tx, make_params(dtype), 5)
+    assert [zeros(p) for p in history] == [100] * 5
+    assert state.hyperparams["learning_rate"] == 0.0
+    np.testing.assert_array_equal(history[-1]["kernel"], history[-2]["kernel"])
+
+
+def test_with_schedule_free_both_the_weights_and_their_average_are_sparse():
+    free = optax.contrib.schedule_free(optax.sgd(0.1), learning_rate=0.1)
+    schedule = compress.cubic(0.5, begin=1, end=4)
+    tx = compress.forget_pruned(free, compress.keep_sparse(schedule))
+    history, state = run(tx, make_params(), 6)
+    assert [zeros(p) for p in history[3:]] == [100] * 3
+    average = optax.contrib.schedule_free_eval_params(state.inner, history[-1])
+    np.testing.assert_array_equal(average["kernel"] == 0, history[-1]["kernel"] == 0)
+    assert jnp.any(average["kernel"] != history[-1]["kernel"])
+
+
+def test_works_inside_freeze():
+    params = {"body": make_params(), "head": make_params()}
+    keep = compress.keep_sparse(0.5, where="kernel$")
+    tx = train.freeze(optax.chain(optax.adam(0.1), keep), [("^body/", "frozen")])
+    updates, _ = tx.update(params, tx.init(params), params)
+    new = optax.apply_updates(params, updates)
+    assert zeros(new["head"]) == 100
+    np.testing.assert_array_equal(new["body"]["kernel"], params["body"]["kernel"])
 
 
 def test_needs_params():

@@ -189,7 +189,13 @@ def test_activations_by_hand():
 
 
 @pytest.mark.parametrize(
-    "name", ["plain DenseNet, gated", "plain decoder, scanned", "Linen VGG", "NNX net"]
+    "name",
+    [
+        "NNX net",
+        pytest.param("plain DenseNet, gated", marks=pytest.mark.slow),
+        pytest.param("plain decoder, scanned", marks=pytest.mark.slow),
+        pytest.param("Linen VGG", marks=pytest.mark.slow),
+    ],
 )
 def test_units_that_are_never_active_are_the_least_important(name):
     case = CASES[name]()

@@ -58,7 +58,14 @@ def test_the_shrunk_model_equals_the_zeroed_one(name):
     assert report.widths == widths
 
 
-@pytest.mark.parametrize("name", CASES)
+# A compilation for each: one of a kind by default.
+QUICK = ("plain MLP", "Linen VGG", "plain decoder")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES],
+)
 def test_flops_are_those_that_the_compiler_counts(name):
     case = CASES[name]()
     if "scanned" in name or "Mobile" in name:

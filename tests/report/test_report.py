@@ -1,9 +1,10 @@
 import io
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxkd import report
+from jaxkd import compress, report
 
 ROWS = [
     report.Row("teacher", (0.99, 0.97), (1.0, 1.0), 400, 400, 8000, 0.01, 100.0),
@@ -107,3 +108,11 @@ def test_records_survive_a_line_that_was_cut_short(tmp_path):
 def test_a_missing_extra_is_named():
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxkd\[report\]'"):
         report.require("no_such_plotting_library")
+
+
+def test_curves_are_drawn(tmp_path):
+    left = {"a": np.array([8, 4, 1]), "b": np.array([4, 2])}
+    losses = {"a": np.array([1.0, 1.5, np.inf]), "b": np.array([1.0, 2.0])}
+    curves = compress.Sensitivity(1.0, left, losses)
+    report.plot_sensitivity(curves, tmp_path / "plot.png", title="curves")
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"

@@ -72,10 +72,20 @@ def test_every_mode_prunes_alike(setup):
     expected, _ = run(jax.jit(step), state, case)
     kernel = expected.params["student"]["dense1"]["kernel"]
     assert np.sum(np.asarray(kernel) == 0) == 24
-    for name, mode in modes(step).items():
-        got, _ = run(mode, state, case)
+    for name in modes(step):
+        traces = []
+
+        def counted(*args, traces=traces, **kwargs):
+            traces.append(1)
+            return step(*args, **kwargs)
+
+        got, _ = run(modes(counted)[name], state, case)
+        assert len(traces) == 1, name  # masks are drawn and kept by one program
         chex.assert_trees_all_close(
             got.params, expected.params, atol=1e-6, custom_message=name
+        )
+        np.testing.assert_array_equal(
+            got.params["student"]["dense1"]["kernel"] == 0, kernel == 0, name
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from jaxkd import _checks
 from jaxkd._types import Tree
 from jaxkd.compress._structure.comparison import compare
 from jaxkd.compress._structure.groups import Groups
@@ -19,6 +20,7 @@ from jaxkd.compress._structure.targets import (
     count_bytes,
     count_flops,
     count_params,
+    too_far,
 )
 
 #: For each group by name, the importance of its units, shape ``[size]``.
@@ -32,7 +34,8 @@ class ShrinkReport:
     Attributes:
         widths: the length of each axis of each array, by ``"path:axis"``.
         kept: which units stayed, for each group with scores.
-        before: parameters, FLOPs and bytes of the dense model.
+        before: parameters, FLOPs and bytes of the dense model, and what the target
+            counts.
         after: the same of the shrunk one.
         inexact: why the shrunk model differs from the one with zeroed units; empty if
             it does not.
@@ -61,7 +64,7 @@ def shrink(
     groups: Groups,
     scores: Scores,
     *,
-    target: Target,
+    target: Target | Units,
     round_to: int = 8,
     across: bool = False,
     rebuild: Callable[[Widths], Callable[..., Any]] | None = None,
@@ -82,7 +85,9 @@ def shrink(
         groups: of :func:`dependency_groups`.
         scores: for each group that may shrink, the importance of its units, shape
             ``[size]``; groups without scores stay as they are.
-        target: :func:`params`, :func:`flops`, :func:`bytes` or :func:`units`.
+        target: :func:`params`, :func:`flops`, :func:`bytes`, :func:`units` or
+            :func:`latency`; or how many units of each group stay, such as of
+            :func:`search_units`.
         round_to: widths become multiples of it, which compilers like; groups of fewer
             than twice as many units (heads) shrink by single units.
         across: if true, the least important units of all groups go first, and scores
@@ -123,9 +128,12 @@ def shrink(
     if round_to < 1:
         raise ValueError(f"`round_to` must be at least 1, got {round_to}.")
     positions(variables, groups, {})  # the groups are those of the variables
-    ranks = {name: _check_scores(groups, name, s) for name, s in scores.items()}
-    units = _fit(groups, ranks, target, round_to, across)
-    kept = {name: _largest(ranks[name], n) for name, n in units.items()}
+    ranks = {name: check_scores(groups, name, s) for name, s in scores.items()}
+    if isinstance(target, Target):
+        units = _fit(groups, ranks, target, round_to, across)
+    else:
+        units = {name: _check_units(ranks, name, n) for name, n in target.items()}
+    kept = {name: largest(ranks[name], n) for name, n in units.items()}
     widths = axis_lengths(groups, units)
     smaller = take_units(variables, groups, kept)
     apply = rebuild(widths) if rebuild else groups.program.apply
@@ -135,23 +143,41 @@ def shrink(
     report = ShrinkReport(
         widths=widths,
         kept=kept,
-        before=_sizes(groups, {}),
-        after=_sizes(groups, units),
+        before=_sizes(groups, {}, target),
+        after=_sizes(groups, units, target),
         inexact=(*reasons, *changes),
         apply=apply,
     )
     return smaller, report
 
 
-def _sizes(groups: Groups, units: Units) -> dict[str, int]:
-    return {
+def _sizes(groups: Groups, units: Units, target: Target | Units) -> dict[str, int]:
+    sizes = {
         "parameters": count_params(groups, units),
         "FLOPs": count_flops(groups, units),
         "bytes": count_bytes(groups, units),
     }
+    if isinstance(target, Target) and target.unit not in sizes:
+        sizes[target.unit] = target.measure(groups, units)
+    return sizes
 
 
-def _check_scores(groups: Groups, name: str, score: Any) -> np.ndarray:
+def _check_units(scores: Mapping[str, np.ndarray], name: str, units: int) -> int:
+    if name not in scores:
+        raise KeyError(
+            f"`target` has {units} units for {name!r}, which has no scores; "
+            f"{_checks.nearest(name, scores)}"
+        )
+    if not 1 <= units <= len(scores[name]):
+        raise ValueError(
+            f"`target` has {units} units for {name!r}; it must keep 1 to "
+            f"{len(scores[name])}."
+        )
+    return int(units)
+
+
+def check_scores(groups: Groups, name: str, score: Any) -> np.ndarray:
+    """The scores of a group, or an error."""
     score, size = np.asarray(score, np.float64), groups[name].size
     if score.shape != (size,) or not np.isfinite(score).all():
         raise ValueError(
@@ -161,7 +187,7 @@ def _check_scores(groups: Groups, name: str, score: Any) -> np.ndarray:
     return score
 
 
-def _largest(score: np.ndarray, units: int) -> np.ndarray:
+def largest(score: np.ndarray, units: int) -> np.ndarray:
     """Marks the highest scores; of equal ones the first."""
     keep = np.zeros(len(score), bool)
     keep[np.argsort(-score, kind="stable")[:units]] = True
@@ -188,7 +214,7 @@ def _fit(
         return target.measure(groups, at(level)) <= limit
 
     if not fits(0):
-        raise ValueError(_too_far(groups, at(0), target, limit))
+        raise ValueError(too_far(groups, at(0), target, limit))
     low, high = 0, total
     if fits(high):
         return at(high)
@@ -218,16 +244,3 @@ def _rounded(wanted: float, size: int, round_to: int) -> int:
     step = round_to if size >= 2 * round_to else 1
     width = math.floor(wanted / step + 0.5) * step
     return size if wanted >= size else min(max(width, step), size)
-
-
-def _too_far(groups: Groups, least: Units, target: Target, limit: int) -> str:
-    reached = target.measure(groups, least)
-    before = target.measure(groups, {})
-    stuck = ", ".join(f"{g.name} ({g.frozen})" for g in groups.frozen[:3])
-    without = len(groups) - len(least)
-    return (
-        f"the target of at most {limit:,} {target.unit} cannot be met: with every "
-        f"group at its least width, {reached:,} of {before:,} remain. "
-        f"{without} groups have no scores, and {len(groups.frozen)} cannot shrink"
-        f"{f', among them {stuck}' if stuck else ''}."
-    )

@@ -143,10 +143,29 @@ def _leaves(groups: Groups, units: Units) -> dict[int, int]:
     return {groups[name].leaf: n for name, n in units.items()}
 
 
-def _target(measure: Callable[[Groups, Units], int], limit: float, unit: str) -> Target:
+def check_limit(limit: float, unit: str) -> None:
+    """Raises unless the limit is a fraction or a positive integer."""
     if not limit > 0 or (not isinstance(limit, int) and limit > 1):
         raise ValueError(
             f"the target of {unit} must be a fraction in (0, 1] or a positive integer, "
             f"got {limit}."
         )
+
+
+def _target(measure: Callable[[Groups, Units], int], limit: float, unit: str) -> Target:
+    check_limit(limit, unit)
     return Target(measure, limit, unit)
+
+
+def too_far(groups: Groups, least: Units, target: Target, limit: int) -> str:
+    """Words for a target that cannot be met."""
+    reached = target.measure(groups, least)
+    before = target.measure(groups, {})
+    stuck = ", ".join(f"{g.name} ({g.frozen})" for g in groups.frozen[:3])
+    without = len(groups) - len(least)
+    return (
+        f"the target of at most {limit:,} {target.unit} cannot be met: with every "
+        f"group at its least width, {reached:,} of {before:,} remain. "
+        f"{without} groups have no scores, and {len(groups.frozen)} cannot shrink"
+        f"{f', among them {stuck}' if stuck else ''}."
+    )

@@ -1,0 +1,264 @@
+"""Pruning with distillation, on digits: once or in rounds, with a teacher or without.
+
+    python benchmarks/pruning_digits.py --data digits.npz
+
+The file holds 28 by 28 digits: `train_images`, `train_labels`, `test_images`,
+`test_labels`. LeNet-300-100, LeNet-5 and a small ResNet with BatchNorm are trained,
+cut to a tenth of their parameters by Taylor importance (`recipes.prune_and_distil`),
+and trained again: in one round or in three, on labels or on the unpruned model's soft
+targets, with as many steps in all. The last step is measured, no best-of. Times are
+medians of one batch, the models of a network taking turns. Prints Markdown.
+"""
+
+import argparse
+import functools
+import pathlib
+import platform
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from coding import NETWORKS, accuracy, initial
+from jax import numpy as jnp
+
+import jaxkd
+from jaxkd import compress, losses, recipes, report
+
+BATCH, LATENCY_BATCH = 64, 32
+
+
+class Network(NamedTuple):
+    """`apply(variables, x, train)` gives logits, or logits and new statistics."""
+
+    apply: Callable[..., Any]
+    variables: Callable[[int], Any]
+
+
+def stateless(apply):
+    def run(variables, x, train=False):
+        logits = apply(variables["params"], x)
+        return (logits, variables["stats"]) if train else logits
+
+    return run
+
+
+def conv(x, kernel, stride=1):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), "SAME", dimension_numbers=numbers
+    )
+
+
+def resnet(variables, x, train=False):
+    """Three residual blocks of two convolutions, on images of half the size."""
+    params, stats = variables["params"], dict(variables["stats"])
+
+    def layer(name, x, stride=1):
+        x = conv(x, params[name]["kernel"], stride)
+        mean, var = stats[name]["mean"], stats[name]["var"]
+        if train:
+            mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+            move = lambda old, new: 0.9 * old + 0.1 * new
+            stats[name] = jax.tree.map(move, stats[name], {"mean": mean, "var": var})
+        x = (x - mean) * jax.lax.rsqrt(var + 1e-5)
+        return x * params[name]["scale"] + params[name]["bias"]
+
+    x = jax.nn.relu(layer("stem", x[..., None], 2))
+    for i, stride in enumerate((1, 2, 2)):
+        y = jax.nn.relu(layer(f"block{i}a", x, stride))
+        y = layer(f"block{i}b", y)
+        x = jax.nn.relu(y + layer(f"skip{i}", x, stride))
+    logits = x.mean((1, 2)) @ params["head"]["kernel"]
+    return (logits, stats) if train else logits
+
+
+def resnet_variables(seed, widths=(16, 32, 64)):
+    shapes = {"stem": (3, 3, 1, widths[0])}
+    before = widths[0]
+    for i, width in enumerate(widths):
+        shapes |= {
+            f"block{i}a": (3, 3, before, width),
+            f"block{i}b": (3, 3, width, width),
+            f"skip{i}": (1, 1, before, width),
+        }
+        before = width
+    params = initial(shapes | {"head": (before, 10)}, seed)
+    for name, shape in shapes.items():
+        params[name]["scale"] = jnp.ones(shape[-1])
+    del params["head"]["bias"]
+    stats = {
+        name: {"mean": jnp.zeros(shape[-1]), "var": jnp.ones(shape[-1])}
+        for name, shape in shapes.items()
+    }
+    return {"params": params, "stats": stats}
+
+
+def networks():
+    plain = {
+        name: Network(
+            stateless(apply),
+            lambda seed, shapes=shapes: {"params": initial(shapes, seed), "stats": {}},
+        )
+        for name, (apply, shapes) in NETWORKS.items()
+    }
+    return plain | {"ResNet": Network(resnet, resnet_variables)}
+
+
+def fit(apply, variables, data, steps, *, rate, seed, teacher=None):
+    """Adam with a cosine, on labels, or on a teacher's soft targets too."""
+    images, labels = data
+    tx = optax.adam(optax.cosine_decay_schedule(rate, steps))
+
+    def loss(params, stats, given, x, y):
+        logits, stats = apply({"params": params, "stats": stats}, x, train=True)
+        hard = losses.cross_entropy(logits, y).mean()
+        if teacher is None:
+            return hard, stats
+        targets = teacher.apply(given, x)
+        soft = losses.soft_target_kl(logits, targets, temperature=2.0).mean()
+        return 0.5 * hard + 0.5 * soft, stats  # as in coding.py
+
+    # A loop in Python: convolutions inside `scan` are many times slower on a CPU.
+    @jax.jit
+    def step(params, stats, state, given, i):
+        key = jax.random.fold_in(jax.random.key(seed), i)
+        rows = jax.random.randint(key, (BATCH,), 0, len(images))
+        gradient, stats = jax.grad(loss, has_aux=True)(
+            params, stats, given, images[rows], labels[rows]
+        )
+        updates, state = tx.update(gradient, state, params)
+        return optax.apply_updates(params, updates), stats, state
+
+    given = None if teacher is None else teacher.variables
+    params, stats = variables["params"], variables["stats"]
+    state = tx.init(params)
+    for i in range(steps):
+        params, stats, state = step(params, stats, state, given, i)
+    return {"params": params, "stats": stats}
+
+
+def taylor(data, cut, groups):
+    """Of the first thousand training images."""
+    x, y = (part[:1000] for part in data)
+    loss = lambda v: losses.cross_entropy(cut.apply(v, x), y).mean()
+    gradients = jax.jit(jax.grad(loss))(cut.variables)
+    return compress.taylor_importance(cut.variables, gradients, groups)
+
+
+def cuts(network, data, options, seed):
+    """Names and models: the dense one, the one cut and left, four that are trained."""
+    dense = fit(
+        network.apply,
+        network.variables(seed),
+        data,
+        options.steps,
+        rate=options.rate,
+        seed=seed,
+    )
+    whole = recipes.Cut(network.apply, dense)
+    yield "dense", whole
+    rounds = {
+        "one round": [options.left],
+        f"{options.rounds} rounds": [
+            options.left ** (r / options.rounds) for r in range(1, options.rounds + 1)
+        ],
+    }
+    go = functools.partial(
+        recipes.prune_and_distil,
+        whole,
+        [data[0][:LATENCY_BATCH]],
+        score=functools.partial(taylor, data),
+        shrink=functools.partial(
+            compress.shrink, round_to=options.round_to, across=True
+        ),
+    )
+    leave = lambda student, teacher: student.variables
+    yield "cut, not trained", go(targets=targets(rounds["one round"]), distil=leave)[-1]
+    for words, fractions in rounds.items():
+        for follow in (False, True):
+            steps = options.tune_steps // len(fractions)
+            train = lambda student, teacher, steps=steps, follow=follow: fit(
+                student.apply,
+                student.variables,
+                data,
+                steps,
+                rate=options.rate / 2,
+                seed=seed + 1,
+                teacher=teacher if follow else None,
+            )
+            how = "distilled" if follow else "on labels"
+            found = go(targets=targets(fractions), distil=train)
+            yield f"{words}, {how}", found[-1]
+
+
+def targets(fractions):
+    return [compress.params(fraction) for fraction in fractions]
+
+
+def sizes(cut, x):
+    groups = compress.dependency_groups(cut.apply, cut.variables, x)
+    kinds = (compress.params, compress.flops, compress.bytes)
+    return [kind(1.0).bound(groups) for kind in kinds]
+
+
+def table(name, network, digits, options):
+    print(f"\n## {name}\n")
+    print("| model | accuracy % | parameters | FLOPs an image | bytes | ms | × |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    found: dict[str, list[float]] = {}
+    models = {}
+    for seed in range(options.seeds):
+        for what, cut in cuts(network, digits["train"], options, seed):
+            right = accuracy(cut.apply, cut.variables, digits["test"])
+            found.setdefault(what, []).append(right)
+            models.setdefault(what, cut)  # times are of the first seed
+    x = digits["test"][0][:LATENCY_BATCH]
+    run = {what: jax.jit(cut.apply) for what, cut in models.items()}
+    calls = {
+        what: functools.partial(run[what], cut.variables, x)
+        for what, cut in models.items()
+    }
+    times = report.measure_latency(calls, rounds=100)
+    for what, cut in models.items():
+        params, flops, size = sizes(cut, x)
+        right = report.mean_and_std([share / 100 for share in found[what]])
+        print(
+            f"| {what} | {right} | {params:,} | {flops // len(x):,} | {size:,} "
+            f"| {1e3 * times[what]:.2f} | {times['dense'] / times[what]:.2f} |",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--networks", nargs="+", default=[*networks()])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--tune-steps", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--left", type=float, default=0.1)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--round-to", type=int, default=4)
+    options = parser.parse_args()
+    with np.load(options.data) as arrays:
+        digits = {
+            split: (
+                jnp.asarray(arrays[f"{split}_images"], jnp.float32) / 255,
+                jnp.asarray(arrays[f"{split}_labels"], jnp.int32),
+            )
+            for split in ("train", "test")
+        }
+    versions = f"jax {jax.__version__}, Python {platform.python_version()}"
+    print(f"jaxkd {jaxkd.__version__}, {versions}, {jax.devices()[0]}")
+    began = time.perf_counter()
+    for name in options.networks:
+        table(name, networks()[name], digits, options)
+    print(f"\n{time.perf_counter() - began:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()
