@@ -155,13 +155,13 @@ def measure(name, options):
 
 
 def measure_lenet5(options):
-    """Deep Compression's stages: prune, share values, train these; the file is coded."""
+    """Prune, share values, train these: Deep Compression; the file is coded."""
     arrays, test = load(options.data, 28)
     model, began = models.from_linen(LeNet5()), time.perf_counter()
     file = options.out / "lenet5.jkd"
     teacher = train_teacher(model, arrays, 1e-3, options.teacher_steps, file)
     stages = (
-        recipes.Prune(0.95, steps=2 * options.steps, learning_rate=1e-3),
+        recipes.Prune(0.93, steps=2 * options.steps, learning_rate=1e-3),
         recipes.Cluster(bits=4, steps=options.steps // 4),
     )
     config = recipes.CompressConfig(stages, temperature=2.0)
