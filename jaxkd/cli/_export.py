@@ -26,7 +26,10 @@ def add_to(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "folder", type=pathlib.Path, metavar="RUN", help="the folder of `jaxkd demo`"
+        "folder",
+        type=pathlib.Path,
+        metavar="RUN",
+        help="the folder of `jaxkd demo` or `jaxkd compress`",
     )
     parser.add_argument(
         "--to",
@@ -38,7 +41,8 @@ def add_to(commands: Any) -> None:
         "--model",
         default="student",
         metavar="NAME",
-        help="which model, by its folder in RUN/exported (default: %(default)s)",
+        help="which model: of a demo by its folder in RUN/exported, of a compression "
+        "student, teacher or a stage such as 2-shrink (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 

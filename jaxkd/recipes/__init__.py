@@ -1,5 +1,22 @@
 """Recipes: whole experiments as plain functions of a frozen config."""
 
+from jaxkd.recipes._compress import compress
+from jaxkd.recipes._compress_config import CompressConfig
+from jaxkd.recipes._compress_digits import digits_task, rebuild_digits
+from jaxkd.recipes._compress_folder import FloorError
+from jaxkd.recipes._compress_report import CompressResult
+from jaxkd.recipes._compress_saved import config_of
+from jaxkd.recipes._compress_stages import (
+    Cluster,
+    Distil,
+    Export,
+    Factorize,
+    FineTune,
+    Prune,
+    Quantize,
+    Shrink,
+)
+from jaxkd.recipes._compress_student import Task
 from jaxkd.recipes._demo import (
     DemoConfig,
     demo,
@@ -11,28 +28,39 @@ from jaxkd.recipes._demo import (
 )
 from jaxkd.recipes._demo_report import DemoResult, explain, gain
 from jaxkd.recipes._digits import Digits, augment, hide_labels, load_digits
-from jaxkd.recipes._export_run import (
-    Exportable,
-    export_formats,
-    export_run,
-    read_exportable,
-)
+from jaxkd.recipes._export_run import export_run, read_exportable
+from jaxkd.recipes._exports import Exportable, export_formats
 from jaxkd.recipes._folder import FolderError, lock_folder, open_folder, read_config
 from jaxkd.recipes._pruning import Cut, Ticket, lottery_ticket, prune_and_distil
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 
 __all__ = [
+    "Cluster",
+    "CompressConfig",
+    "CompressResult",
     "Cut",
     "DemoConfig",
     "DemoResult",
     "Digits",
+    "Distil",
+    "Export",
     "Exportable",
+    "Factorize",
+    "FineTune",
+    "FloorError",
     "FolderError",
+    "Prune",
+    "Quantize",
     "Runner",
+    "Shrink",
     "Stage",
+    "Task",
     "Ticket",
     "augment",
+    "compress",
+    "config_of",
     "demo",
+    "digits_task",
     "evaluate_all",
     "explain",
     "export_formats",
@@ -49,6 +77,7 @@ __all__ = [
     "prune_and_distil",
     "read_config",
     "read_exportable",
+    "rebuild_digits",
     "train_seed",
     "versions",
 ]

@@ -2,7 +2,6 @@
 
 import pathlib
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 from jaxkd import compress, deploy, report, trees
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._digits import Digits
+from jaxkd.recipes._exports import intact_artefact
 
 _BATCH = 250
 # The models that are exported, and the folders they are exported to. Both students
@@ -212,7 +212,7 @@ def _export(
         shutil.rmtree(part)
     artefacts = {}
     for name, place in _EXPORTED.items():
-        found = _intact(folder / place)
+        found = intact_artefact(folder / place)
         if found is None:
             model = teacher if name == "teacher" else student
             found = deploy.export(
@@ -224,15 +224,3 @@ def _export(
             )
         artefacts[name] = found
     return artefacts
-
-
-def _intact(folder: pathlib.Path) -> deploy.Artefact | None:
-    """An artefact of an earlier attempt; one that was damaged is removed."""
-    if not folder.exists():
-        return None
-    try:
-        return deploy.load(folder)
-    except (deploy.ArtefactError, FileNotFoundError) as error:
-        warnings.warn(f"{error} It is exported again.", stacklevel=2)
-        shutil.rmtree(folder)
-        return None

@@ -1,73 +1,36 @@
 """A run's models, exported to other formats, each with a model card."""
 
-import functools
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
-from jaxkd import _checks, compress, data, deploy, trees
-from jaxkd.deploy import Artefact
+from jaxkd import _checks, compress, deploy
 from jaxkd.models import Model, Variables
+from jaxkd.recipes._compress_saved import read_compressed
 from jaxkd.recipes._demo import DemoConfig, make_models
-from jaxkd.recipes._digits import Digits, load_digits
-from jaxkd.recipes._folder import FolderError, read_config
-
-_BATCH = 250
-_CHECKED = 100
-_DATA = (
-    "scikit-learn's handwritten digits, 8 × 8 pixels; the scores are those of the test "
-    "split, which no model has seen."
+from jaxkd.recipes._digits import ABOUT, Digits, load_digits
+from jaxkd.recipes._exports import (
+    Exportable,
+    export_formats,
+    export_one,
+    intact_artefact,
+    write_card,
 )
-_Export = Callable[..., Artefact]
-
-
-class Exportable(NamedTuple):
-    """A model of a run, and what its export needs.
-
-    Attributes:
-        model: the model.
-        variables: its variables, quantized or not.
-        teacher: the teacher's variables.
-        recipe: plain values that say how it was made.
-        digits: the dataset.
-    """
-
-    model: Model
-    variables: Variables
-    teacher: Variables
-    recipe: dict[str, Any]
-    digits: Digits
-
-
-def export_formats() -> dict[str, _Export]:
-    """The formats to which :func:`export_run` exports, by name.
-
-    Returns:
-        ``{name: export}``, to be called as :func:`jaxkd.deploy.export`; those named
-        ``int8`` of ONNX also with ``calibration``.
-    """
-    return {
-        "stablehlo": deploy.export,
-        "safetensors": deploy.export_safetensors,
-        "onnx": deploy.export_onnx,
-        "onnx-int8": deploy.export_onnx,
-        "litert": deploy.export_litert,
-        "litert-int8": functools.partial(deploy.export_litert, bits=8),
-        "litert-int4": functools.partial(deploy.export_litert, bits=4),
-    }
+from jaxkd.recipes._folder import FolderError, read_config
 
 
 def export_run(
     folder: str | pathlib.Path, formats: Sequence[str], *, name: str = "student"
 ) -> list[pathlib.Path]:
-    """Exports a model of a demo's run, and writes a model card beside each artefact.
+    """Exports a model of a run, and writes a model card beside each artefact.
 
     Args:
-        folder: the run's folder.
+        folder: the folder of :func:`demo`, or of :func:`compress` on its digits.
         formats: names of :func:`export_formats`.
-        name: which model, by its folder in ``exported``.
+        name: which model: of the demo, by its folder in ``exported``; of a compression,
+            ``"student"``, ``"teacher"`` or the name of a stage.
 
     Returns:
         The artefacts' folders, ``exported/NAME-FORMAT``; weights alone get no card.
@@ -86,36 +49,50 @@ def export_run(
             )
     folder = pathlib.Path(folder)
     found = read_exportable(folder, name)
-    teacher = deploy.load(folder / "exported" / "teacher")
+    place = folder / "exported" / "teacher"
+    teacher = intact_artefact(place)
+    if teacher is None:  # a compression that exported nothing
+        original = read_exportable(folder, "teacher")
+        teacher = export_one(original, "stablehlo", place)
     made = []
     for wanted in dict.fromkeys(formats):
         target = folder / "exported" / f"{name}-{wanted}"
-        artefact = _export(known[wanted], wanted, found, target)
+        artefact = export_one(found, wanted, target)
         if artefact.manifest["kind"] != "safetensors":
-            _write_card(target, artefact, teacher, found)
+            write_card(target, artefact, teacher, found)
         made.append(target)
     return made
 
 
 def read_exportable(folder: str | pathlib.Path, name: str) -> Exportable:
-    """Reads a model of a demo's run.
+    """Reads a model of a run.
 
     Args:
-        folder: the run's folder.
-        name: which model, by its folder in ``exported``.
+        folder: the folder of :func:`demo`, or of :func:`compress` on its digits.
+        name: which model, see :func:`export_run`.
 
     Returns:
         An :class:`Exportable`.
 
     Raises:
         FileNotFoundError: if the folder holds no finished run, or has no such model.
-        FolderError: if it holds another recipe's run.
+        FolderError: if it holds a run whose models only its program can make.
     """
     folder = pathlib.Path(folder)
     record = read_config(folder)
+    if record is not None and record["config"].get("recipe") == "compress":
+        return read_compressed(folder, record["config"], name)
+    return _read_demo(folder, record, name)
+
+
+def _read_demo(
+    folder: pathlib.Path, record: Mapping[str, Any] | None, name: str
+) -> Exportable:
     exported = folder / "exported"
     if record is None or not (exported / "teacher").is_dir():
-        raise FileNotFoundError(f"{folder} holds no finished run of `jaxkd demo`.")
+        raise FileNotFoundError(
+            f"{folder} holds no finished run of `jaxkd demo` or `jaxkd compress`."
+        )
     if not (exported / name).is_dir():
         names = [path.name for path in exported.iterdir() if path.is_dir()]
         raise FileNotFoundError(
@@ -133,7 +110,10 @@ def read_exportable(folder: str | pathlib.Path, name: str) -> Exportable:
         _variables(model, exported / name, digits),
         _variables(teacher, exported / "teacher", digits),
         record["config"],
-        digits,
+        digits.train,
+        digits.test,
+        ("image",),
+        ABOUT,
     )
 
 
@@ -143,37 +123,3 @@ def _variables(model: Model, folder: pathlib.Path, digits: Digits) -> Variables:
     if any(path.endswith("/kernel/values") for path in weights):
         like = like._replace(params=compress.quantize(like.params))
     return deploy.load_weights(folder, like=like)
-
-
-def _export(
-    export: _Export, wanted: str, found: Exportable, target: pathlib.Path
-) -> Artefact:
-    inputs = {"image": found.digits.test["image"][:_CHECKED]}
-    more: dict[str, Any] = {}
-    if wanted == "onnx-int8":
-        more["calibration"] = _batches(found.digits.train)
-    return export(
-        found.model, found.variables, inputs, target, metadata=found.recipe, **more
-    )
-
-
-def _batches(arrays: data.Arrays) -> Iterable[Any]:
-    return data.eval_batches(arrays, batch_size=_BATCH)
-
-
-def _write_card(
-    target: pathlib.Path, artefact: Artefact, teacher: Artefact, found: Exportable
-) -> None:
-    scores, followed = deploy.evaluate_artefact(
-        artefact, _batches(found.digits.test), teacher=teacher
-    )
-    card = deploy.model_card(
-        artefact,
-        scores,
-        teacher=followed,
-        fingerprint=trees.digest(found.teacher),
-        measurement=deploy.measure(target),
-        data=_DATA,
-        recipe=found.recipe,
-    )
-    deploy.write_card(target, card)

@@ -89,7 +89,7 @@ class Runner:
         arrays: data.Arrays,
         *,
         batch_size: int,
-        transform: data.Transform,
+        transform: data.Transform | None,
         variables: Variables | None = None,
         teacher: Variables | None = None,
     ) -> Variables:
@@ -99,7 +99,7 @@ class Runner:
             stage: what to do.
             arrays: the training examples.
             batch_size: examples in a batch.
-            transform: augmentation of whole batches.
+            transform: augmentation of whole batches; ``None`` for none.
             variables: the student's variables to start from; drawn by default.
             teacher: the teacher's variables, if the stage has one.
 
