@@ -13,6 +13,13 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Thousands of compiled programs would fill the memory of a small machine."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def strict_maths(request):
     """Maths floor only: optimisers and layers of others promote freely."""

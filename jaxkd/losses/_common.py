@@ -90,8 +90,9 @@ def softmax(logits: Logits, scale: float | Array = 1.0) -> tuple[Array, Array]:
     """
     shift = _shift(logits)
     total = jnp.sum(jnp.exp((logits - shift) * scale), axis=-1, keepdims=True)
-    normalizer = shift + jnp.log(jnp.where(total == 0.0, 1.0, total)) / scale
-    log_probabilities = (logits - normalizer) * scale
+    log_total = jnp.log(jnp.where(total == 0.0, 1.0, total))
+    # Not of the sum of both: large logits would round the logarithm away.
+    log_probabilities = (logits - shift) * scale - log_total
     return jnp.exp(log_probabilities), log_probabilities
 
 

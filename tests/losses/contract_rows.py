@@ -147,8 +147,11 @@ ALLOWED = {
     "intra_class_relation": 3.1,
     # Both logits standardized; XLA on CPU has the temperature in their shape, too.
     "standardized": 3.1,
-    # What is sorted of both, and the order to sort the gradient back.
-    "sorted_probability_distance": 3.1,
+    # What is sorted of both, the order to sort the gradient back, and one as below.
+    "sorted_probability_distance": 4.1,
+    # Both predictions and their slope: exact normalizers keep XLA from fusing them.
+    "inter_class_relation": 3.1,
+    "total_variation": 3.1,
 }
 
 

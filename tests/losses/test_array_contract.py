@@ -237,6 +237,7 @@ def test_a_mask_of_another_shape_is_refused(row):
 
 
 @coupling
+@pytest.mark.slow
 def test_over_vmapped_devices_it_is_that_of_the_global_batch(row):
     made = more_examples(row)
     where = jnp.arange(2 * DEVICES) % 5 != 3

@@ -109,3 +109,10 @@ def test_alpha_beta_divergence_by_hand_and_at_its_limits():
         np.testing.assert_allclose(value, limit(student, teacher), rtol=5e-3)
     with pytest.raises(ValueError, match="`beta` must be positive"):
         losses.alpha_beta_divergence(student, teacher, beta=0.0)
+
+
+def test_large_logits_keep_their_digits():
+    student, teacher = jnp.array([[0.0, 1.0]]), jnp.array([[0.5, 0.0]])
+    near = losses.forward_kl(student, teacher)
+    far = losses.forward_kl(student + 2.0**20, teacher - 2.0**20)
+    np.testing.assert_allclose(far, near, rtol=1e-6)
