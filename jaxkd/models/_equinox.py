@@ -138,7 +138,9 @@ def _submodules(
     if path and isinstance(tree, eqx.Module) and callable(tree):
         yield "/".join(map(str, path)), path
     if isinstance(tree, eqx.Module):
-        inner = {f.name: getattr(tree, f.name, None) for f in dataclasses.fields(tree)}
+        module: Any = tree
+        names = [field.name for field in dataclasses.fields(module)]
+        inner = {name: getattr(module, name, None) for name in names}
     elif isinstance(tree, Mapping):
         inner = dict(tree)
     elif isinstance(tree, (list, tuple)):
