@@ -303,7 +303,8 @@ def _congruence(
     s, t, counts = _rows(student, teacher, where, axis_name)
     gaps = kernel(product(s, s.T)) - kernel(product(t, t.T))
     pairs = counts[:, None] & counts[None]
-    return jnp.sum(jnp.where(pairs, gaps, 0.0) ** 2) / count_of(counts, s) ** 2
+    number = count_of(counts, s)  # divides before the square, which overflows first
+    return jnp.sum((jnp.where(pairs, gaps, 0.0) / number) ** 2)
 
 
 def _correlation(a: Array, b: Array, counts: Array) -> Array:

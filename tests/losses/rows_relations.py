@@ -78,7 +78,7 @@ RELATIONS = {
     "gaussian_congruence, widths": coupled(
         losses.gaussian_congruence,
         WIDTHS,
-        kwargs={"gamma": 0.1, "order": 3},
+        kwargs={"gamma": 0.1, "order": 1},
         zero_at_equality=False,
     ),
     "info_nce": ArrayRow(

@@ -161,7 +161,11 @@ def test_is_finite_where_only_the_student_or_only_the_teacher_is_zero(row):
 
 @rows
 def test_is_finite_at_a_perfect_match(row):
-    assert_finite(row, equal(row, arguments(row)))
+    made = arguments(row)
+    widths = {made[i].shape[-1] for i in row.places("student", "teacher")}
+    if "record" in row.names and len(widths) > 1:
+        pytest.skip("each side's width is that of its memory")
+    assert_finite(row, equal(row, made))
 
 
 @rows
