@@ -8,13 +8,14 @@ as computing with the unit and removing it then.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxkd.compress._structure.axes import Axes
 
 Value: TypeAlias = tuple[int, ...]
 
 
+@runtime_checkable
 class Walk(Protocol):
     """What rules may use of the walk over a program.
 
