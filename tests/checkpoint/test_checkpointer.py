@@ -1,4 +1,3 @@
-import gc
 import signal
 import subprocess
 import sys
@@ -19,12 +18,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def collect_what_orbax_leaves():
-    yield
-    gc.collect()  # here, where the filters above hold, and not in another module's test
 
 
 def make_state(width=8, tx=None, seed=0):

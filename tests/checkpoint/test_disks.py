@@ -14,10 +14,10 @@ from jax import numpy as jnp
 from jaxkd import checkpoint
 
 # Orbax leaves futures and threads behind when writing fails.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-    "ignore:coroutine .* was never awaited:RuntimeWarning",
-)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+]
 STATE = {"w": jnp.arange(2**18, dtype=jnp.float32)}  # 1 MiB
 
 
