@@ -3,7 +3,7 @@
     python benchmarks/parallel.py
 
 Counts FLOPs, bytes and collectives in the compiled programs, and times: each mode, the
-same step written by hand, remat and accumulation, a baked teacher, one process and two.
+same step written by hand, remat and accumulation, one process and two.
 Emulated devices share the cores of one CPU, so times between modes are no prediction
 for accelerators; the counts are.
 """
@@ -17,7 +17,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from typing import Any
 
@@ -31,7 +30,7 @@ from jax import numpy as jnp  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec as P  # noqa: E402
 
 import jaxkd  # noqa: E402
-from jaxkd import deploy, models, objectives, train  # noqa: E402
+from jaxkd import models, objectives, train  # noqa: E402
 
 CNN = lambda *widths: models.from_linen(models.CNN(widths=widths, classes=10))
 MLP = lambda *hidden: models.from_linen(models.MLP(hidden=hidden, classes=10))
@@ -244,69 +243,6 @@ def print_memory(rows):
         print(f"| {name} | {memory:.2f} | {gigas:.3f} |", flush=True)
 
 
-def print_baked(rounds):
-    print("| teacher | rows | step, argument ms | step, baked ms | ratio | ", end="")
-    print("forward, argument ms | forward, baked ms | ratio |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name in PAIRS:
-        for rows in (8, 128):
-            pair = Case(name, rows), Case(name, rows, baked=True)
-            contenders = {}
-            for kind, case in zip(("argument", "baked"), pair, strict=True):
-                step = jax.jit(case.step)
-                contenders[f"step {kind}"] = functools.partial(
-                    step, case.state, case.variables, case.batch
-                )
-                teacher = case.teacher.apply
-                forward = jax.jit(
-                    lambda v, b, f=teacher: f(v.params, v.state, b).logits
-                )
-                contenders[f"forward {kind}"] = functools.partial(
-                    forward, case.variables, case.batch
-                )
-            times = turns(contenders, rounds)
-            words = [f"| {name} | {rows} "]
-            for what in ("step", "forward"):
-                for kind in ("argument", "baked"):
-                    median = statistics.median(times[f"{what} {kind}"])
-                    words.append(f"| {1000 * median:.3f} ")
-                found = ratio(times, f"{what} argument", f"{what} baked")
-                words.append(f"| {found:.2f} ")
-            print("".join(words) + "|", flush=True)
-
-
-def print_exported(rounds):
-    """The student, loaded from disk: its weights beside the program, or in it."""
-    print("| exported student | rows | argument ms | baked ms | ratio |")
-    print("| --- | ---: | ---: | ---: | ---: |")
-    with tempfile.TemporaryDirectory() as folder:
-        for name in PAIRS:
-            case = Case(name, 8)
-            image = {"image": case.batch["image"]}
-            variables = models.Variables(
-                case.state.params["student"], case.state.model_state
-            )
-            baked = models.bake(case.student, variables), models.Variables({})
-            pairs = {"argument": (case.student, variables), "baked": baked}
-            artefacts = {
-                kind: deploy.export(model, own, image, f"{folder}/{name}-{kind}")
-                for kind, (model, own) in pairs.items()
-            }
-            for rows in (8, 128):
-                image = {"image": jax.device_put(Case(name, rows).batch["image"])}
-                contenders = {
-                    kind: functools.partial(artefact.predict, image)
-                    for kind, artefact in artefacts.items()
-                }
-                times = turns(contenders, rounds)
-                medians = [1000 * statistics.median(x) for x in times.values()]
-                print(
-                    f"| {name} | {rows} | {medians[0]:.3f} | {medians[1]:.3f} "
-                    f"| {ratio(times, 'argument', 'baked'):.2f} |",
-                    flush=True,
-                )
-
-
 def one_of_several(port, processes, process, rows, rounds):
     """A process of the weak scaling, with rows of its own and one device."""
     jax.config.update("jax_num_cpu_devices", 1)
@@ -365,10 +301,6 @@ def main():
     print_times(parsed.rows, parsed.rounds)
     print("\n## Memory\n")
     print_memory(parsed.rows)
-    print("\n## A baked teacher\n")
-    print_baked(parsed.rounds)
-    print()
-    print_exported(parsed.rounds)
     print("\n## From one process to two\n")
     print_scaling(parsed.rows, parsed.rounds)
 

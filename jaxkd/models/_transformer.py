@@ -30,7 +30,6 @@ class TransformerBlock(nn.Module):
         self,
         x: Float[Array, "batch length width"],
         mask: Bool[Array, "batch 1 1 length"],
-        *,
         train: bool = False,
     ) -> Float[Array, "batch length width"]:
         """Returns the hidden states after this block."""
@@ -57,6 +56,9 @@ class Transformer(nn.Module):
         heads: number of attention heads.
         max_length: the longest sequence.
         dropout: rate after each part of a block.
+        remat: whether the gradient computes each block anew instead of keeping what is
+            inside it: memory of one block and of the states between, for about one more
+            forward pass of time.
     """
 
     vocabulary: int
@@ -66,6 +68,7 @@ class Transformer(nn.Module):
     heads: int = 4
     max_length: int = 128
     dropout: float = 0.0
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -87,11 +90,12 @@ class Transformer(nn.Module):
         x = nn.Embed(self.vocabulary, self.width, name="embed")(tokens)
         places = nn.Embed(self.max_length, self.width, name="positions")
         x = x + places(jnp.arange(tokens.shape[1]))
+        block = TransformerBlock
+        if self.remat:
+            block = nn.remat(block, static_argnums=(3,))  # `train`, `self` being 0
         for i in range(1, self.depth + 1):
-            block = TransformerBlock(
-                self.heads, 4 * self.width, self.dropout, name=f"block{i}"
-            )
-            x = block(x, real[:, None, None, :], train=train)
+            of_size = block(self.heads, 4 * self.width, self.dropout, name=f"block{i}")
+            x = of_size(x, real[:, None, None, :], train)
         x = nn.LayerNorm(name="norm")(x)
         return nn.Dense(self.classes, name="head")(_mean_of(x, real))
 

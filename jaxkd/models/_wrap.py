@@ -14,8 +14,11 @@ from jaxkd.models._protocol import Model, Out, Variables
 def remat(model: Model, *, policy: Callable[..., bool] | None = None) -> Model:
     """A model whose gradient computes the forward pass anew instead of keeping it.
 
-    Memory falls, for about one more forward pass of time. This takes the model as a
-    whole; within it, ``nn.remat`` of single layers saves more.
+    Nothing is kept from the forward pass to the gradient but what ``policy`` says, for
+    about one more forward pass of time. This takes the model as a whole, so while the
+    gradient runs all of it is there again: the peak falls only by what else is alive in
+    between. ``nn.remat`` of single blocks, as in ``Transformer(remat=True)``, is what
+    makes large students fit.
 
     Args:
         model: the student; a teacher has no gradient and needs none of this.

@@ -2,6 +2,7 @@
 
 import contextlib
 import operator
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +26,8 @@ def stop_on_signal(
     """Lets :func:`fit` end cleanly when the process is told to: hooks run first.
 
     The first signal asks for the end after the update under way; a second one acts as
-    ever. With several processes it is jax that watches for SIGTERM, and all stop after
-    the same update.
+    ever. With several processes jax watches for SIGTERM, other signals are passed on as
+    that, and all processes stop after the same update, whichever was told to.
 
     Args:
         signals: what to listen to.
@@ -43,21 +44,27 @@ def stop_on_signal(
         ...     stop(3)
         False
     """
-    if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("signals can be listened to in the main thread only.")
     asked = threading.Event()
+    several = jax.process_count() > 1
+    if several:  # jax has its own handler of SIGTERM, which must stay
+        signals = [number for number in signals if number != signal.SIGTERM]
     before = {number: signal.getsignal(number) for number in signals}
 
     def listen(number: int, frame: Any) -> None:
-        asked.set()
         _handle(before)
+        if several:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            asked.set()
 
     _handle(dict.fromkeys(signals, listen))
     try:
-        yield lambda step: asked.is_set()
+        if several:
+            yield multihost_utils.reached_preemption_sync_point
+        else:
+            yield lambda step: asked.is_set()
     finally:
         _handle(before)
 

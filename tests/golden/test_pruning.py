@@ -1,32 +1,13 @@
 """Every number of the original pruning implementations, or the reason why not."""
 
-import functools
-import json
 import re
 
 import jax
 import numpy as np
 import pytest
+from compression_cases import load
 from evaluate import DIRECTORY, HERE
 from pruning_table import ELSEWHERE, ROWS, WITHOUT, Row, row_of
-
-
-@functools.cache
-def load(directory):
-    """The cases: name -> input and output arrays by path, and `meta` as a dict."""
-    cases = {}
-    with np.load(directory / "compression.npz") as arrays:
-        for key in arrays.files:
-            name, kind, path = re.match(
-                r"(.*?)/(input|output|meta)(?:[./](.*))?$", key
-            ).groups()
-            case = cases.setdefault(name, {"input": {}, "output": {}})
-            if kind == "meta":
-                case["meta"] = json.loads(str(arrays[key])) | {"case": name}
-            else:
-                case[kind][path or ""] = arrays[key]
-    return cases
-
 
 NAMES = [name for name in load(HERE) if isinstance(row_of(name)[0], Row)]
 

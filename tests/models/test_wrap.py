@@ -63,3 +63,32 @@ def test_a_baked_model_has_no_variables_and_a_limit():
     )
     with pytest.raises(ValueError, match="more than max_bytes=100"):
         models.bake(PLAIN, VARIABLES, max_bytes=100)
+
+
+def kept_bytes(model, params, batch):
+    """What the forward pass leaves for the gradient, besides the parameters."""
+    forward = lambda p: model.apply(p, {}, batch, train=True).logits
+    _, backward = jax.eval_shape(lambda p: jax.vjp(forward, p), params)
+    own = sum(x.nbytes for x in jax.tree.leaves(params))
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(backward)) - own
+
+
+def test_remat_of_the_blocks_keeps_little_and_computes_the_same():
+    sizes = {"vocabulary": 20, "classes": 3, "width": 16, "depth": 4, "heads": 2}
+    batch = {"tokens": jnp.arange(64).reshape(4, 16) % 20}
+    plain, remat = (
+        models.from_linen(models.Transformer(**sizes, remat=r), inputs=("tokens",))
+        for r in (False, True)
+    )
+    params, _ = plain.init(jax.random.key(0), batch)
+    assert kept_bytes(remat, params, batch) < kept_bytes(plain, params, batch) / 5
+    name = "block2/attention/query"
+    results = []
+    for model in (plain, remat):
+        apply = lambda p, m=model: m.apply(p, {}, batch, train=True, features=(name,))
+        loss = lambda p, f=apply: jnp.sum(f(p).logits ** 2)
+        features = jax.jit(apply)(params).features
+        results.append((jax.jit(jax.grad(loss))(params), features))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *results
+    )

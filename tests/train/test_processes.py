@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -15,16 +16,20 @@ SCRIPT = pathlib.Path(__file__).with_name("two_processes.py")
 LIMIT_S = 150
 
 
-def run(mode, folder, *, processes, devices, steps, told=None):
-    """Each process's record, by number; one of them may be told to stop."""
+def start(mode, folder, *, processes, devices, steps, every):
+    """The processes, running."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     words = [mode, folder, port, processes]
     environment = {**os.environ, "XLA_FLAGS": ""}
-    running = [
+    return [
         subprocess.Popen(
-            [sys.executable, SCRIPT, *map(str, [*words, number, devices, steps])],
+            [
+                sys.executable,
+                SCRIPT,
+                *map(str, [*words, number, devices, steps, every]),
+            ],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -32,11 +37,23 @@ def run(mode, folder, *, processes, devices, steps, told=None):
         )
         for number in range(processes)
     ]
+
+
+def read_to(process, words):
+    """Reads what a process says, up to these words."""
+    while process.stdout.readline() not in (f"{words}\n", ""):
+        pass
+
+
+def run(mode, folder, *, processes, devices, steps, told=None):
+    """Each process's record, by number; the second may be told to stop, by a signal."""
+    running = start(
+        mode, folder, processes=processes, devices=devices, steps=steps, every=10**6
+    )
     try:
         if told is not None:
-            while running[told].stdout.readline() not in ("five\n", ""):
-                pass
-            running[told].send_signal(signal.SIGTERM)
+            read_to(running[1], "five")
+            running[1].send_signal(told)
         outputs = [process.communicate(timeout=LIMIT_S)[0] for process in running]
     finally:
         for process in running:
@@ -70,9 +87,15 @@ def test_two_processes_train_as_one_and_any_number_goes_on(mode, tmp_path):
     assert one["metrics"] == pytest.approx(alone["metrics"], rel=1e-4)
 
 
-def test_all_processes_stop_at_one_step_when_one_is_told_to(tmp_path):
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
+def test_all_processes_stop_at_one_step_when_one_is_told_to(number, tmp_path):
     """And what they saved there is what a run of so many steps would have."""
-    first, second = run("jit", tmp_path, processes=2, devices=1, steps=10**6, told=1)
+    first, second = run(
+        "jit", tmp_path, processes=2, devices=1, steps=10**6, told=number
+    )
     assert first == second
     assert 5 <= first["step"] < 10**6
     (folder,) = (tmp_path / "checkpoints").iterdir()
@@ -81,3 +104,25 @@ def test_all_processes_stop_at_one_step_when_one_is_told_to(tmp_path):
     (one,) = run("jit", tmp_path, processes=1, devices=2, steps=more)
     assert one["restored"] == first["saved"]
     assert one["step"] == more
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1])
+def test_a_kill_within_a_shared_save_loses_that_save_only(delay, tmp_path):
+    running = start("jit", tmp_path, processes=2, devices=1, steps=10**6, every=2)
+    try:
+        read_to(running[1], "save 6")
+        time.sleep(delay)
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    assert (tmp_path / "checkpoints").exists()
+    steps = 40
+    (one,) = run("jit", tmp_path, processes=1, devices=2, steps=steps)
+    assert one["step"] == steps
+    assert "restored" in one
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    first, _ = run("jit", whole, processes=2, devices=1, steps=steps)
+    assert one["metrics"] == pytest.approx(first["metrics"], rel=1e-3)

@@ -1,8 +1,9 @@
 """One of several processes that train together; run by test_processes.py.
 
-python two_processes.py MODE FOLDER PORT PROCESSES PROCESS DEVICES STEPS
+python two_processes.py MODE FOLDER PORT PROCESSES PROCESS DEVICES STEPS EVERY
 
-It says so when it has done five updates, and stops early if it is told to.
+It says so when it has done five updates and when a save begins, saves every so many
+updates and at the end, and stops early if it is told to.
 """
 
 import json
@@ -12,7 +13,7 @@ import sys
 import jax
 
 mode, folder, port, *numbers = sys.argv[1:]
-processes, process, devices, steps = map(int, numbers)
+processes, process, devices, steps, every = map(int, numbers)
 jax.config.update("jax_num_cpu_devices", devices)
 
 from jaxkd import checkpoint, data, models, objectives, train, trees  # noqa: E402
@@ -60,13 +61,25 @@ with (
         batches.set_state(restored.data)
         found["restored"] = trees.digest(state)
     last, metrics = state, {}
-    for now in train.fit(
-        step, state, variables, batches, steps=steps, stop=stop, max_in_flight=1
-    ):
+
+    def save(state, metrics):
+        print("save", int(state.step), flush=True)
+        checkpointer.save(int(state.step), state, data=batches.get_state())
+
+    run = train.fit(
+        step,
+        state,
+        variables,
+        batches,
+        steps=steps,
+        hooks=[train.Hook(every, save)],
+        stop=stop,
+        max_in_flight=1,
+    )
+    for now in run:
         last, metrics = now
         if int(last.step) == 5:
             print("five", flush=True)
-    checkpointer.save(int(last.step), last, data=batches.get_state())
 
 found["step"] = int(last.step)
 found["saved"] = trees.digest(last)
