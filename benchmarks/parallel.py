@@ -243,54 +243,57 @@ def print_memory(rows):
         print(f"| {name} | {memory:.2f} | {gigas:.3f} |", flush=True)
 
 
-def one_of_several(port, processes, process, rows, rounds):
-    """A process of the weak scaling, with rows of its own and one device."""
+def one_of_several(port, processes, process, name, rows, rounds):
+    """A process of the weak scaling, with rows, a device and a core of its own."""
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[process]})
     jax.config.update("jax_num_cpu_devices", 1)
     if processes > 1:
         train.initialize_distributed(f"localhost:{port}", processes, process)
-    case = Case("CNN + BatchNorm", rows)
+    case = Case(name, rows)
     step = train.jit_step(case.step)
     times = turns({"step": stepper(step, case)}, rounds)["step"]
     print(json.dumps(statistics.median(times)))
 
 
-def print_scaling(rows, rounds):
-    print("| processes | rows in all | ms a step | examples/s | efficiency |")
-    print("| ---: | ---: | ---: | ---: | ---: |")
-    first = None
-    for processes in (1, 2):
-        with socket.socket() as probe:
-            probe.bind(("localhost", 0))
-            port = probe.getsockname()[1]
-        # One core each, or one process would use both.
-        pin = "--xla_cpu_multi_thread_eigen=false"
-        running = [
-            subprocess.Popen(
-                [sys.executable, __file__, "--one-of-several"]
-                + [str(x) for x in (port, processes, number, rows, rounds)],
-                stdout=subprocess.PIPE,
-                env={**os.environ, "XLA_FLAGS": pin},
-            )
-            for number in range(processes)
-        ]
-        outputs = [process.communicate(timeout=300)[0] for process in running]
-        seconds = max(json.loads(output.split()[-1]) for output in outputs)
-        rate = processes * rows / seconds
-        first = rate if first is None else first
-        print(
-            f"| {processes} | {processes * rows} | {1000 * seconds:.2f} "
-            f"| {rate:,.0f} | {rate / first / processes:.2f} |"
+def seconds_of_several(processes, name, rows, rounds):
+    """The slowest process's time for a step."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--one-of-several"]
+            + [str(x) for x in (port, processes, number, name, rows, rounds)],
+            stdout=subprocess.PIPE,
         )
+        for number in range(processes)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in running]
+    return max(json.loads(output.split()[-1]) for output in outputs)
+
+
+def print_scaling(rows, rounds):
+    print("| pair | rows each | 1 process, ms a step | 2 processes | efficiency |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name in PAIRS:
+        for own in (rows, 8 * rows):
+            one, two = (seconds_of_several(n, name, own, rounds) for n in (1, 2))
+            print(
+                f"| {name} | {own} | {1000 * one:.2f} | {1000 * two:.2f} "
+                f"| {one / two:.2f} |",
+                flush=True,
+            )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--one-of-several", type=int, nargs=5)
+    parser.add_argument("--one-of-several", nargs=6, help=argparse.SUPPRESS)
     parsed = parser.parse_args()
     if parsed.one_of_several:
-        one_of_several(*parsed.one_of_several)
+        port, processes, process, name, *sizes = parsed.one_of_several
+        one_of_several(*map(int, (port, processes, process)), name, *map(int, sizes))
         return
     device = jax.devices()[0].device_kind
     print(f"jaxkd {jaxkd.__version__}, jax {jax.__version__}, {device}, ", end="")

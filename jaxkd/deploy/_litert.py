@@ -1,17 +1,19 @@
 """LiteRT (TFLite): converted from StableHLO without TensorFlow.
 
 A program for any batch length is an order of magnitude slower than one for a fixed
-length. So the file holds two entrances, for one example and for 64, which share their
-weights; batches of other lengths go through them piece by piece.
+length. So the file holds two entrances, for one example and for 16, which share their
+weights; batches of other lengths go through them piece by piece, each core at its own
+piece: that is faster than several cores at one, whose arrays then outgrow their caches.
 """
 
 import contextlib
 import io
 import os
 import pathlib
+import queue
 import re
-import threading
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -21,7 +23,8 @@ from jaxkd.deploy._blame import conversion
 from jaxkd.deploy._folder import LITERT, ArtefactError, require
 from jaxkd.deploy._program import Program, input_specs
 
-_LENGTHS = (1, 64)
+_LENGTHS = (1, 16)
+_MOST = 16  # interpreters; each has weights of its own
 _RECIPES = {8: "dynamic_wi8_afp32", 4: "dynamic_wi4_afp32"}
 
 
@@ -46,7 +49,7 @@ def check_installed(bits: int | None) -> None:
 def write_litert(
     folder: pathlib.Path, program: Program, bits: int | None
 ) -> dict[str, Any]:
-    """Writes the program for batches of 1 and of 64.
+    """Writes the program for batches of 1 and of 16.
 
     Args:
         folder: where to.
@@ -142,36 +145,44 @@ def read_litert(
     litert = require("ai_edge_litert.interpreter", "litert")
     try:
         content = (folder / LITERT).read_bytes()
-        short, long = sorted(manifest["lengths"])
-        # One example is sooner answered by one thread than divided among several.
-        threads = {short: 1, long: len(os.sched_getaffinity(0))}
-        runners = {
-            length: litert.Interpreter(
-                model_content=content, num_threads=number
-            ).get_signature_runner(f"predict_{length}")
-            for length, number in threads.items()
-        }
+        lengths = sorted(manifest["lengths"])
+        count = min(len(os.sched_getaffinity(0)), _MOST)
+        # One interpreter serves one thread at a time: whoever needs one takes it out.
+        free: queue.SimpleQueue[dict[int, Any]] = queue.SimpleQueue()
+        for _ in range(count):
+            work = litert.Interpreter(model_content=content, num_threads=1)
+            free.put({n: work.get_signature_runner(f"predict_{n}") for n in lengths})
     except Exception as error:  # whatever a program of foreign bytes raises
         raise ArtefactError(
             f"{folder / LITERT} is no program for this LiteRT: {error!r}."
         ) from error
-    lock = threading.Lock()  # an interpreter serves one thread at a time
-
-    def piece(inputs: dict[str, np.ndarray], start: int, stop: int) -> np.ndarray:
-        count = stop - start
-        length = short if count <= short else long
-        cut = {name: _padded(x[start:stop], length) for name, x in inputs.items()}
-        return runners[length](**cut)["logits"][:count].copy()
+    pool = futures.ThreadPoolExecutor(count)
 
     def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
-        total = len(next(iter(inputs.values())))
-        with lock:
-            steps = range(0, total, long)
-            return np.concatenate(
-                [piece(inputs, i, min(i + long, total)) for i in steps]
-            )
+        def piece(rows: slice, length: int) -> np.ndarray:
+            cut = {name: _padded(x[rows], length) for name, x in inputs.items()}
+            runners = free.get()
+            try:
+                logits = runners[length](**cut)["logits"].copy()
+            finally:
+                free.put(runners)
+            return logits[: rows.stop - rows.start]
+
+        pieces = _pieces(len(next(iter(inputs.values()))), *lengths)
+        each = map if len(pieces) == 1 else pool.map
+        return np.concatenate(list(each(piece, *zip(*pieces, strict=True))))
 
     return run
+
+
+def _pieces(total: int, short: int, long: int) -> list[tuple[slice, int]]:
+    """Rows, and the length of the program for them; a long one may be padded."""
+    whole = total // long * long
+    if total - whole > long // 2:
+        whole = total
+    starts = [(start, long) for start in range(0, whole, long)]
+    starts += [(start, short) for start in range(whole, total, short)]
+    return [(slice(i, min(i + length, total)), length) for i, length in starts]
 
 
 def _padded(x: np.ndarray, length: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import builtins
 import importlib
+from concurrent import futures
 
 import flax.linen as nn
 import jax
@@ -63,7 +64,7 @@ def test_floats_give_the_models_logits_for_any_batch(tmp_path, kind, quantized):
     artefact = EXPORTS[kind](model, variables, INPUTS, tmp_path / "net")
     assert artefact.manifest["kind"] == kind
     expected = logits(model, variables, INPUTS)
-    for length in (1, 3, 64, 70):
+    for length in (1, 3, 9, 16, 17, 70):
         got = deploy.load(tmp_path / "net").predict({"image": IMAGES[:length]})
         np.testing.assert_allclose(got, expected[:length], rtol=1e-4, atol=1e-5)
     check = artefact.manifest["check"]
@@ -253,3 +254,15 @@ def test_weights_of_another_model_are_refused(tmp_path):
     like = other.init(jax.random.key(0), INPUTS)
     with pytest.raises(ValueError, match=r"has shape .* in the artefact"):
         deploy.load_weights(tmp_path / "net", like=like)
+
+
+def test_litert_answers_many_threads_at_once_each_its_own(tmp_path):
+    need("litert")
+    model, variables = cnn()
+    artefact = deploy.export_litert(model, variables, INPUTS, tmp_path / "net")
+    whole = artefact.predict(INPUTS)
+    rows = [slice(i, i + 1 + i % 20) for i in range(50)]
+    with futures.ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda s: artefact.predict({"image": IMAGES[s]}), rows)
+        for own, logits in zip(rows, found, strict=True):
+            np.testing.assert_allclose(logits, whole[own], atol=1e-5)
