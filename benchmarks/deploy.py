@@ -145,8 +145,14 @@ def measure(name, options):
     result = recipes.compress(config, folder, task, resume=True)
     places = [folder / "exported" / f"student-{kind}" for kind in FORMATS]
     places = [folder / "exported" / "teacher", *places]
-    found = deploy.measure_together(places, rounds=options.rounds)
+    found = deploy.measure_together(
+        places, batch_sizes=(1, 16, 256), rounds=options.rounds
+    )
     print(f"\n## {name}\n\n{deploy.table(found)}\n")
+    most = [max(artefact.throughput.values()) for artefact in found]
+    for artefact, rate in zip(found, most, strict=True):
+        words = f"at most {rate:,.0f} examples/s, ×{rate / most[0]:.1f}"
+        print(f"* {artefact.name}: {words}")
     dense = result.rows[0].accuracy[0]
     for row in result.rows:
         points = 100 * (row.accuracy[0] - dense)
