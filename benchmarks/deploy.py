@@ -3,10 +3,9 @@
     python benchmarks/deploy.py --data mnist.npz --out deploy
 
 `mnist.npz` holds `train_images`, `train_labels`, `test_images`, `test_labels` (uint8,
-`[n, 28, 28]`), averaged to 14 x 14 here, for speed. A CNN and a transformer over the
-rows of the image are trained; `recipes.compress` shrinks each, distils and exports it
-in int8. LeNet-5, on the whole images, is pruned and clustered, for the size of its file
-alone. Artefacts are measured in turn, each in a fresh process; the first is the dense
+`[n, 28, 28]`). A CNN, and a transformer over the rows of the image averaged to 14 x 14,
+are trained; `recipes.compress` shrinks each, distils and exports it in int8. LeNet-5 is
+pruned and clustered, for the size of its file alone. Artefacts are measured in turn, each in a fresh process; the first is the dense
 float32 model as XLA runs it. Needs the extras `onnx` and `litert`. A run that was
 stopped can be taken up by the same command.
 """
@@ -23,10 +22,10 @@ import optax
 from jaxkd import compress, data, deploy, models, objectives, recipes, report, train
 
 FORMATS = ("onnx-int8", "litert-int8")
-WIDTHS = (64, 128, 256)
+WIDTHS = (96, 192, 384)
 
 
-def load(path, size=14):
+def load(path, size):
     """Arrays of both splits: square images, averaged to a size, in [0, 1]."""
     with np.load(path) as found:
         cell = 28 // size
@@ -99,17 +98,19 @@ def of_key(widths, axis):
 
 
 def networks():
-    """Name, model, rebuild, learning rate, and how much of what shall stay."""
+    """Name, model, rebuild, image size, learning rate, and what shall stay."""
     return {
         "cnn": (
             models.from_linen(models.CNN(WIDTHS, classes=10)),
             rebuild_cnn,
+            28,
             5e-3,
             {"keep": 0.5, "of": "units"},
         ),
         "transformer": (
             models.from_linen(Rows()),
             rebuild_rows,
+            14,
             1e-3,
             {"keep": 0.5, "of": "params"},
         ),
@@ -131,13 +132,13 @@ def train_teacher(model, arrays, rate, steps, file):
 
 
 def measure(name, options):
-    model, rebuild, rate, less = networks()[name]
-    arrays, test = load(options.data)
+    model, rebuild, size, rate, less = networks()[name]
+    arrays, test = load(options.data, size)
     began = time.perf_counter()
     file = options.out / f"{name}.jkd"
     teacher = train_teacher(model, arrays, rate, options.teacher_steps, file)
     task = recipes.Task(
-        model, teacher, arrays, test, rebuild=rebuild, about="MNIST, 14 x 14"
+        model, teacher, arrays, test, rebuild=rebuild, about=f"MNIST, {size} x {size}"
     )
     shrink = recipes.Shrink(**less, steps=options.steps, learning_rate=rate)
     config = recipes.CompressConfig((shrink, recipes.Export(FORMATS)), temperature=2.0)
@@ -146,7 +147,7 @@ def measure(name, options):
     places = [folder / "exported" / f"student-{kind}" for kind in FORMATS]
     places = [folder / "exported" / "teacher", *places]
     found = deploy.measure_together(
-        places, batch_sizes=(1, 16, 256), rounds=options.rounds
+        places, batch_sizes=(1, 8, 256), rounds=options.rounds
     )
     print(f"\n## {name}\n\n{deploy.table(found)}\n")
     most = [max(artefact.throughput.values()) for artefact in found]

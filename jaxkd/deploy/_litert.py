@@ -1,7 +1,7 @@
 """LiteRT (TFLite): converted from StableHLO without TensorFlow.
 
 A program for any batch length is an order of magnitude slower than one for a fixed
-length. So the file holds two entrances, for one example and for 16, which share their
+length. So the file holds three entrances, for 1, 4 and 16 examples, which share their
 weights; batches of other lengths go through them piece by piece, each core at its own
 piece: that is faster than several cores at one, whose arrays then outgrow their caches.
 """
@@ -12,7 +12,7 @@ import os
 import pathlib
 import queue
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -23,7 +23,7 @@ from jaxkd.deploy._blame import conversion
 from jaxkd.deploy._folder import LITERT, ArtefactError, require
 from jaxkd.deploy._program import Program, input_specs
 
-_LENGTHS = (1, 16)
+_LENGTHS = (1, 4, 16)
 _MOST = 16  # interpreters; each has weights of its own
 _RECIPES = {8: "dynamic_wi8_afp32", 4: "dynamic_wi4_afp32"}
 
@@ -49,7 +49,7 @@ def check_installed(bits: int | None) -> None:
 def write_litert(
     folder: pathlib.Path, program: Program, bits: int | None
 ) -> dict[str, Any]:
-    """Writes the program for batches of 1 and of 16.
+    """Writes the program for batches of 1, 4 and 16.
 
     Args:
         folder: where to.
@@ -146,6 +146,8 @@ def read_litert(
     try:
         content = (folder / LITERT).read_bytes()
         lengths = sorted(manifest["lengths"])
+        if lengths[0] != 1:
+            raise ValueError(f"it has no entrance for one example, but for {lengths}")
         count = min(len(os.sched_getaffinity(0)), _MOST)
         # One interpreter serves one thread at a time: whoever needs one takes it out.
         free: queue.SimpleQueue[dict[int, Any]] = queue.SimpleQueue()
@@ -159,31 +161,27 @@ def read_litert(
     pool = futures.ThreadPoolExecutor(count)
 
     def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
-        def piece(rows: slice, length: int) -> np.ndarray:
-            cut = {name: _padded(x[rows], length) for name, x in inputs.items()}
+        def piece(start: int, length: int) -> np.ndarray:
+            cut = {name: x[start : start + length] for name, x in inputs.items()}
             runners = free.get()
             try:
-                logits = runners[length](**cut)["logits"].copy()
+                return runners[length](**cut)["logits"].copy()
             finally:
                 free.put(runners)
-            return logits[: rows.stop - rows.start]
 
-        pieces = _pieces(len(next(iter(inputs.values()))), *lengths)
+        pieces = _pieces(len(next(iter(inputs.values()))), lengths, count)
         each = map if len(pieces) == 1 else pool.map
         return np.concatenate(list(each(piece, *zip(*pieces, strict=True))))
 
     return run
 
 
-def _pieces(total: int, short: int, long: int) -> list[tuple[slice, int]]:
-    """Rows, and the length of the program for them; a long one may be padded."""
-    whole = total // long * long
-    if total - whole > long // 2:
-        whole = total
-    starts = [(start, long) for start in range(0, whole, long)]
-    starts += [(start, short) for start in range(whole, total, short)]
-    return [(slice(i, min(i + length, total)), length) for i, length in starts]
-
-
-def _padded(x: np.ndarray, length: int) -> np.ndarray:
-    return np.concatenate([x, np.repeat(x[-1:], length - len(x), axis=0)])
+def _pieces(total: int, lengths: Sequence[int], cores: int) -> list[tuple[int, int]]:
+    """Where each piece begins and how long it is: long ones, but one for each core."""
+    pieces, start = [], 0
+    for length in sorted(lengths, reverse=True):
+        if length * cores <= total or length == 1:
+            stop = total - (total - start) % length
+            pieces += [(i, length) for i in range(start, stop, length)]
+            start = stop
+    return pieces
