@@ -112,7 +112,7 @@ def networks():
             rebuild_rows,
             14,
             1e-3,
-            {"keep": 0.5, "of": "params"},
+            {"keep": 0.35, "of": "params"},
         ),
     }
 

@@ -28,9 +28,9 @@ from jaxkd import compress, trees
 
 
 class MLP(nn.Module):
-    """Three hidden layers."""
+    """Four hidden layers."""
 
-    widths: tuple[int, ...] = (1024, 1024, 1024)
+    widths: tuple[int, ...] = (1024, 1024, 1024, 1024)
 
     @nn.compact
     def __call__(self, x):
@@ -72,7 +72,7 @@ class Transformer(nn.Module):
 
 
 def rebuild_mlp(widths):
-    return MLP(tuple(widths[f"params/Dense_{i}/kernel:1"] for i in range(3))).apply
+    return MLP(tuple(widths[f"params/Dense_{i}/kernel:1"] for i in range(4))).apply
 
 
 def rebuild_cnn(widths):
@@ -92,7 +92,7 @@ def models():
     normal = lambda n, *shape: jax.random.normal(key, (n, *shape))
     ids = lambda n: jax.random.randint(key, (n, 64), 0, 2000)
     return [
-        ("MLP", MLP(), (normal(32, 1024), normal(1, 1024)), rebuild_mlp, "kernel"),
+        ("MLP", MLP(), (normal(32, 784), normal(1, 784)), rebuild_mlp, "kernel"),
         ("CNN", CNN(), (normal(8, *image), normal(1, *image)), rebuild_cnn, "kernel"),
         ("transformer", Transformer(), (ids(4), ids(1)), rebuild_transformer, "heads"),
     ]
@@ -180,7 +180,7 @@ def masks(rounds: int) -> None:
 
 
 def step(rounds: int, calls: int) -> None:
-    x = jax.random.normal(jax.random.key(1), (256, 1024))
+    x = jax.random.normal(jax.random.key(1), (256, 784))
     params = MLP().init(jax.random.key(0), x)["params"]
     print(f"a step of Adam on {trees.count(params):,} parameters, batch {len(x)}")
     plain = optax.adam(1e-3)

@@ -1,9 +1,9 @@
 """``jaxkd demo``."""
 
 import argparse
-import dataclasses
-import pathlib
 from typing import Any
+
+from jaxkd.cli._options import add_run_options, run_recipe, say
 
 _DESCRIPTION = """\
 Distils, prunes, quantizes and exports a real model in about a minute.
@@ -27,13 +27,7 @@ def add_to(commands: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/demo"),
-        metavar="DIR",
-        help="folder of the run (default: %(default)s)",
-    )
+    add_run_options(parser, "runs/demo")
     parser.add_argument(
         "--seed",
         type=int,
@@ -46,14 +40,6 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="updates of each model; fine-tuning takes half as many (default: 600)",
     )
-    parser.add_argument(
-        "--quiet", action="store_true", help="show no progress, only the result"
-    )
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue the run in DIR, from its last checkpoints and with its settings",
-    )
     parser.set_defaults(run=run)
 
 
@@ -63,20 +49,7 @@ def run(parsed: argparse.Namespace) -> None:
     Args:
         parsed: the words of the command line.
     """
-    from jaxkd import recipes, report
-
     asked = {"seed": parsed.seed, "steps": parsed.steps}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    found = recipes.read_config(parsed.out) if parsed.resume else None
-    config = recipes.DemoConfig()
-    if found is not None:
-        config = recipes.DemoConfig.from_json(found["config"])
-    config = dataclasses.replace(config, **asked)
-    out, console = parsed.out, report.make_console()
-    result = recipes.demo(config, out, resume=parsed.resume, quiet=parsed.quiet)
-    report.print_table(console, result.rows)
-    for paragraph in result.words:
-        console.print(paragraph, end="\n\n")
-    console.print(f"Report:  {out}/report.md and {out}/report.png", soft_wrap=True)
-    example = f"jaxkd predict {out}/exported/student {out}/digits.npy"
-    console.print(f"Try it:  {example}", soft_wrap=True)
+    changes = [f"{name}={x}" for name, x in asked.items() if x is not None]
+    run_recipe("demo", parsed, changes=changes)
+    say(f"Try it:  jaxkd predict {parsed.out}/exported/student {parsed.out}/digits.npy")

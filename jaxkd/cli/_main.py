@@ -7,9 +7,17 @@ import warnings
 from collections.abc import Sequence
 
 from jaxkd._version import __version__
-from jaxkd.cli import _bench, _compress, _demo, _export, _predict, _serve
+from jaxkd.cli import (
+    _bench,
+    _compress,
+    _demo,
+    _export,
+    _predict,
+    _recipes,
+    _serve,
+)
 
-_COMMANDS = (_demo, _compress, _export, _bench, _predict, _serve)
+_COMMANDS = (_demo, _compress, _recipes, _export, _bench, _predict, _serve)
 # What the user asked for is wrong, rather than the doing of it.
 _USAGE = (ValueError, TypeError, KeyError, FileNotFoundError)
 

@@ -46,7 +46,7 @@ def measure(
     Args:
         directory: the artefact's folder.
         batch_sizes: lengths of batches to time.
-        rounds: how often each is timed, for some 20 ms or one batch.
+        rounds: how often each is timed, for some 20 ms or three batches.
 
     Returns:
         A :class:`Measurement`.
@@ -73,7 +73,7 @@ def measure_together(
     Args:
         directories: the artefacts' folders.
         batch_sizes: lengths of batches to time.
-        rounds: how often each is timed, for some 20 ms or one batch.
+        rounds: how often each is timed, for some 20 ms or three batches.
 
     Returns:
         A :class:`Measurement` of each.

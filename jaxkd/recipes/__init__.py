@@ -1,5 +1,6 @@
 """Recipes: whole experiments as plain functions of a frozen config."""
 
+from jaxkd.recipes._catalogue import RECIPES, Recipe, find_recipe, read_run
 from jaxkd.recipes._compress import compress
 from jaxkd.recipes._compress_config import CompressConfig
 from jaxkd.recipes._compress_digits import digits_task, rebuild_digits
@@ -28,13 +29,27 @@ from jaxkd.recipes._demo import (
 )
 from jaxkd.recipes._demo_report import DemoResult, explain, gain
 from jaxkd.recipes._digits import Digits, augment, hide_labels, load_digits
+from jaxkd.recipes._experiment import (
+    Experiment,
+    Splits,
+    Training,
+    Way,
+    alone_and_distilled,
+    kd,
+)
+from jaxkd.recipes._experiment_report import ExperimentResult, Trial
+from jaxkd.recipes._experiment_run import run_experiment
 from jaxkd.recipes._export_run import export_run, read_exportable
 from jaxkd.recipes._exports import Exportable, export_formats
 from jaxkd.recipes._folder import FolderError, lock_folder, open_folder, read_config
+from jaxkd.recipes._mnist import MnistConfig, mnist, mnist_experiment
 from jaxkd.recipes._pruning import Cut, Ticket, lottery_ticket, prune_and_distil
+from jaxkd.recipes._settings import change, from_json, to_json
+from jaxkd.recipes._sources import load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 
 __all__ = [
+    "RECIPES",
     "Cluster",
     "CompressConfig",
     "CompressResult",
@@ -43,20 +58,30 @@ __all__ = [
     "DemoResult",
     "Digits",
     "Distil",
+    "Experiment",
+    "ExperimentResult",
     "Export",
     "Exportable",
     "Factorize",
     "FineTune",
     "FloorError",
     "FolderError",
+    "MnistConfig",
     "Prune",
     "Quantize",
+    "Recipe",
     "Runner",
     "Shrink",
+    "Splits",
     "Stage",
     "Task",
     "Ticket",
+    "Training",
+    "Trial",
+    "Way",
+    "alone_and_distilled",
     "augment",
+    "change",
     "compress",
     "config_of",
     "demo",
@@ -65,19 +90,28 @@ __all__ = [
     "explain",
     "export_formats",
     "export_run",
+    "find_recipe",
+    "from_json",
     "gain",
     "hide_labels",
+    "kd",
     "load_digits",
+    "load_images",
     "lock_folder",
     "lottery_ticket",
     "make_models",
     "make_stage",
     "make_stages",
+    "mnist",
+    "mnist_experiment",
     "open_folder",
     "prune_and_distil",
     "read_config",
     "read_exportable",
+    "read_run",
     "rebuild_digits",
+    "run_experiment",
+    "to_json",
     "train_seed",
     "versions",
 ]

@@ -11,10 +11,9 @@ from jaxkd.recipes._compress_stages import (
     Quantize,
     Shrink,
     kind_of,
-    known,
-    plain,
     stage_from,
 )
+from jaxkd.recipes._settings import known, to_json
 
 # Stages that work on arrays, and those after which the arrays are no longer there.
 _NOT_AFTER = {
@@ -85,7 +84,7 @@ class CompressConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain values, of which :meth:`from_json` makes the config again."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        stages = [{"stage": kind_of(s), **plain(s)} for s in self.stages]
+        stages = [{"stage": kind_of(s), **to_json(s)} for s in self.stages]
         return {**values, "stages": stages}
 
     @classmethod

@@ -1,12 +1,12 @@
 """The stages of a compression as plain, frozen values, and as JSON."""
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from jaxkd import _checks
 from jaxkd.recipes._exports import export_formats
+from jaxkd.recipes._settings import known
 
 _SIZES = ("params", "flops", "bytes", "units")
 FORMATS = ("int8", "int4", "int2", "nf4", "affine8", "affine4", "binary")
@@ -213,19 +213,6 @@ def kind_of(stage: AnyStage) -> str:
     return next(name for name, kind in _KINDS.items() if type(stage) is kind)
 
 
-def plain(stage: AnyStage) -> dict[str, Any]:
-    """A stage's settings as values of JSON.
-
-    Args:
-        stage: the stage.
-
-    Returns:
-        The settings by name.
-    """
-    values = dataclasses.asdict(stage)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-
-
 def stage_from(found: Any, number: int) -> AnyStage:
     """A stage from values of JSON.
 
@@ -251,40 +238,10 @@ def stage_from(found: Any, number: int) -> AnyStage:
         raise ValueError(
             f"stage {number}: {kind!r} is no stage; {_checks.nearest(kind, _KINDS)}"
         )
-    if isinstance(settings.get("formats"), list):
-        settings["formats"] = tuple(settings["formats"])
     try:
         return _KINDS[kind](**known(_KINDS[kind], settings))
     except (ValueError, TypeError) as error:
         raise type(error)(f"stage {number}, {kind}: {error}") from error
-
-
-def known(cls: type[Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings, if all are the class's and of its types.
-
-    Args:
-        cls: a dataclass.
-        found: settings by name.
-
-    Returns:
-        The same.
-
-    Raises:
-        ValueError: for a name that is no setting.
-        TypeError: for a value of another type.
-    """
-    hints = typing.get_type_hints(cls)
-    for name, value in found.items():
-        if name not in hints:
-            raise ValueError(
-                f"{name!r} is no setting; {_checks.nearest(name, list(hints))}"
-            )
-        wanted = typing.get_origin(hints[name]) or hints[name]
-        allowed = (int, float) if wanted is float else wanted
-        boolean = isinstance(value, bool) and wanted is not bool
-        if boolean or not isinstance(value, allowed):
-            raise TypeError(f"`{name}` must be {wanted.__name__}, got {value!r}.")
-    return dict(found)
 
 
 def check_training(stage: Any, *, least: int = 0) -> None:

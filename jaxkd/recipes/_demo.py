@@ -11,7 +11,7 @@ import functools
 import pathlib
 import platform
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import flax
 import jax
@@ -88,31 +88,6 @@ class DemoConfig:
             temperature=self.temperature, learning_rate=self.learning_rate
         )
         _checks.check_sparsity(self.sparsity)
-
-    @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """A config as it was written to ``config.json``.
-
-        Args:
-            found: the values by name.
-
-        Returns:
-            A config.
-
-        Raises:
-            ValueError: for a name that is no setting.
-        """
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in found:
-            if name not in names:
-                raise ValueError(
-                    f"{name!r} is no setting; {_checks.nearest(name, names)}"
-                )
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in found.items()
-        }
-        return cls(**values)
 
 
 def demo(

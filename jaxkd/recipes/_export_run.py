@@ -19,6 +19,7 @@ from jaxkd.recipes._exports import (
     write_card,
 )
 from jaxkd.recipes._folder import FolderError, read_config
+from jaxkd.recipes._settings import from_json
 
 
 def export_run(
@@ -99,7 +100,7 @@ def _read_demo(
             f"{folder} has no model {name!r}; {_checks.nearest(name, names)}"
         )
     try:
-        config = DemoConfig.from_json(record["config"])
+        config = from_json(DemoConfig, record["config"])
     except (ValueError, TypeError) as error:
         raise FolderError(f"{folder} holds no run of `jaxkd demo`: {error}") from error
     digits = load_digits()

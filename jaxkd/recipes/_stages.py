@@ -4,7 +4,8 @@ import collections
 import dataclasses
 import pathlib
 import zlib
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import optax
@@ -13,6 +14,9 @@ from jaxkd import checkpoint, data, report, train, trees
 from jaxkd._types import Metrics
 from jaxkd.models import Model, Variables
 from jaxkd.objectives import Objective
+
+#: From variables to numbers, ``accuracy`` among them.
+Measure: TypeAlias = Callable[[Variables], dict[str, float]]
 
 
 class Stage(NamedTuple):
@@ -106,6 +110,43 @@ class Runner:
         Returns:
             The trained variables.
         """
+        last, _ = self.run_measured(
+            stage,
+            arrays,
+            batch_size=batch_size,
+            transform=transform,
+            variables=variables,
+            teacher=teacher,
+            measure=None,
+        )
+        return last
+
+    def run_measured(
+        self,
+        stage: Stage,
+        arrays: data.Arrays,
+        *,
+        batch_size: int,
+        transform: data.Transform | None,
+        measure: Measure | None,
+        variables: Variables | None = None,
+        teacher: Variables | None = None,
+    ) -> tuple[Variables, Variables]:
+        """Trains as :meth:`run`, and keeps the checkpoint of the best accuracy besides.
+
+        Args:
+            stage: what to do.
+            arrays: the training examples.
+            batch_size: examples in a batch.
+            transform: augmentation of whole batches; ``None`` for none.
+            measure: from variables to numbers, ``accuracy`` among them, at every
+                checkpoint; they are recorded as ``validation``.
+            variables: the student's variables to start from; drawn by default.
+            teacher: the teacher's variables, if the stage has one.
+
+        Returns:
+            The last and the best variables; the same without ``measure``.
+        """
         batches = data.TrainBatches(
             arrays, batch_size=batch_size, seed=self.seed, transform=transform
         )
@@ -123,13 +164,23 @@ class Runner:
         )
         fingerprint = None if teacher is None else trees.digest(teacher)
         folder = self.folder / "checkpoints" / f"seed{self.seed}" / stage.name
-        with checkpoint.Checkpointer(folder, teacher=fingerprint) as checkpointer:
+        best = None if measure is None else "accuracy"
+        with checkpoint.Checkpointer(
+            folder, teacher=fingerprint, best=best
+        ) as checkpointer:
             restored = checkpointer.restore(state)
             if restored is not None:
                 state = restored.state
                 batches.set_state(restored.data)
             self._forget_after(stage.name, int(state.step))
-            return self._fit(stage, state, teacher, batches, checkpointer).student
+            last = self._fit(stage, state, teacher, batches, checkpointer, measure)
+        if measure is None:
+            return last.student, last.student
+        with checkpoint.Checkpointer(
+            folder, teacher=fingerprint, best=best
+        ) as checkpointer:
+            found = checkpointer.restore(last, best=True)
+        return last.student, (last if found is None else found.state).student
 
     def _fit(
         self,
@@ -138,11 +189,18 @@ class Runner:
         teacher: Variables | None,
         batches: data.TrainBatches,
         checkpointer: checkpoint.Checkpointer,
+        measure: Measure | None,
     ) -> train.TrainState:
         title = f"seed {self.seed}: {stage.name}"
 
         def save(state: train.TrainState, metrics: Metrics) -> None:
-            checkpointer.save(int(state.step), state, data=batches.get_state())
+            found = {} if measure is None else measure(state.student)
+            validation = {f"validation_{name}": x for name, x in found.items()}
+            if found:
+                self._record(stage.name, int(state.step), validation)
+            checkpointer.save(
+                int(state.step), state, data=batches.get_state(), metrics=found
+            )
 
         with report.show_progress(self.console, title, stage.steps) as advance:
 

@@ -10,11 +10,19 @@ from jaxkd.report._compare import (
 )
 from jaxkd.report._curves import plot_sensitivity
 from jaxkd.report._measure import measure_latency
+from jaxkd.report._page import Part, write_page
+from jaxkd.report._pictures import (
+    plot_class_changes,
+    plot_images,
+    plot_learning_curves,
+    plot_reliability,
+)
 from jaxkd.report._progress import make_console, require, show_progress
 from jaxkd.report._records import JsonLines, write_atomically
 
 __all__ = [
     "JsonLines",
+    "Part",
     "Row",
     "compare",
     "make_console",
@@ -22,9 +30,14 @@ __all__ = [
     "mean_and_std",
     "measure_latency",
     "plot_accuracy_against_size",
+    "plot_class_changes",
+    "plot_images",
+    "plot_learning_curves",
+    "plot_reliability",
     "plot_sensitivity",
     "print_table",
     "require",
     "show_progress",
     "write_atomically",
+    "write_page",
 ]

@@ -20,7 +20,7 @@ SMALL = recipes.DemoConfig(
 RUN = """
 import json, sys
 from jaxkd import recipes
-config = recipes.DemoConfig.from_json(json.loads(sys.argv[2]))
+config = recipes.from_json(recipes.DemoConfig, json.loads(sys.argv[2]))
 recipes.demo(config, sys.argv[1], resume=True, quiet=True)
 """
 
@@ -67,7 +67,7 @@ def test_leaves_all_it_promises(undisturbed):
         "digits.npy",
     }
     saved = json.loads((folder / "config.json").read_text())
-    assert recipes.DemoConfig.from_json(saved["config"]) == SMALL
+    assert recipes.from_json(recipes.DemoConfig, saved["config"]) == SMALL
     assert set(saved["versions"]) >= {"jaxkd", "jax", "flax", "optax", "python"}
     text = (folder / "report.md").read_text()
     for row, words in zip(result.rows, result.words, strict=False):
@@ -196,7 +196,7 @@ def test_bad_settings():
     with pytest.raises(ValueError, match="`steps` must be at least 1"):
         recipes.DemoConfig(steps=0)
     with pytest.raises(ValueError, match="'stepz' is no setting; did you mean 'steps'"):
-        recipes.DemoConfig.from_json({"stepz": 3})
+        recipes.from_json(recipes.DemoConfig, {"stepz": 3})
 
 
 def test_hidden_labels_cannot_leak():

@@ -1,0 +1,97 @@
+"""What `jaxkd list` shows and `jaxkd run` runs."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jaxkd import _checks
+from jaxkd.recipes._compress import compress
+from jaxkd.recipes._compress_config import CompressConfig
+from jaxkd.recipes._compress_saved import config_of
+from jaxkd.recipes._demo import DemoConfig, demo
+from jaxkd.recipes._folder import FolderError, read_config
+from jaxkd.recipes._mnist import MnistConfig, mnist
+from jaxkd.recipes._settings import from_json
+
+
+class Recipe(NamedTuple):
+    """A whole experiment.
+
+    Attributes:
+        summary: what it shows, in a line.
+        config: its settings, a frozen dataclass whose values are plain.
+        run: ``run(config, folder, *, resume=False, quiet=False)``, which returns the
+            rows of the report's table as ``rows``.
+    """
+
+    summary: str
+    config: type[Any]
+    run: Callable[..., Any]
+
+
+#: The recipes by name.
+RECIPES: Mapping[str, Recipe] = {
+    "demo": Recipe(
+        "distil, prune, quantize and export a digit classifier, in a minute",
+        DemoConfig,
+        demo,
+    ),
+    "compress": Recipe(
+        "shrink, prune, quantize, factorize, cluster and export in stages, each "
+        "measured",
+        CompressConfig,
+        compress,
+    ),
+    "mnist": Recipe(
+        "the textbook experiment: 784-1000-10 teaches 784-500-10 and 784-256-10, or a "
+        "CNN a smaller one",
+        MnistConfig,
+        mnist,
+    ),
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by name.
+
+    Args:
+        name: one of :data:`RECIPES`.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: if there is none; the message names the nearest.
+    """
+    if name not in RECIPES:
+        raise ValueError(
+            f"there is no recipe {name!r}; {_checks.nearest(name, RECIPES)}"
+        )
+    return RECIPES[name]
+
+
+def read_run(folder: str | pathlib.Path) -> tuple[str, Any]:
+    """Which recipe a folder holds a run of, and its settings.
+
+    Args:
+        folder: the run's.
+
+    Returns:
+        The recipe's name and the config.
+
+    Raises:
+        FileNotFoundError: if the folder holds no run.
+        FolderError: if its config is damaged, or of no recipe known here.
+    """
+    record = read_config(folder)
+    if record is None:
+        raise FileNotFoundError(f"{folder} holds no run.")
+    settings = dict(record["config"])
+    name = settings.pop("recipe", "demo")
+    try:
+        recipe = find_recipe(name)
+        if recipe.config is CompressConfig:
+            return name, config_of(settings)
+        return name, from_json(recipe.config, settings)
+    except (ValueError, TypeError) as error:
+        raise FolderError(f"config.json of {folder} is damaged: {error}") from error

@@ -1,0 +1,303 @@
+"""What an experiment exports, measures, draws and says at the end."""
+
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxkd import deploy, report, trees
+from jaxkd.models import Variables
+from jaxkd.recipes._demo_report import gain
+from jaxkd.recipes._experiment import Experiment
+from jaxkd.recipes._exports import intact_artefact
+
+_BATCH = 250
+_SHOWN = 10
+_Row = tuple[str, ...]
+
+
+class ExperimentResult(NamedTuple):
+    """What came out.
+
+    Attributes:
+        rows: the rows of the table, the teacher first.
+        words: the result in plain words.
+    """
+
+    rows: list[report.Row]
+    words: list[str]
+
+
+class Trial(NamedTuple):
+    """The models of one seed.
+
+    Attributes:
+        seed: the seed.
+        variables: those of the best checkpoints, by name, the teacher first.
+        scores: what each scored on the test part.
+    """
+
+    seed: int
+    variables: dict[str, Variables]
+    scores: dict[str, dict[str, float]]
+
+
+def finish(
+    name: str,
+    folder: pathlib.Path,
+    experiment: Experiment,
+    trials: Sequence[Trial],
+    records: report.JsonLines,
+) -> ExperimentResult:
+    """Exports the models of the first seed, measures all, and writes the report.
+
+    Args:
+        name: the recipe's.
+        folder: the run's folder.
+        experiment: what was compared.
+        trials: what came out, seed by seed.
+        records: the run's ``metrics.jsonl``.
+
+    Returns:
+        The rows of the table, and the result in words.
+    """
+    artefacts = _export(folder / "exported", name, experiment, trials[0])
+    rows = _rows(experiment, artefacts, trials)
+    words = _explain(experiment, rows, trials)
+    answers = {
+        model: _answers(artefact, experiment) for model, artefact in artefacts.items()
+    }
+    parts = [
+        report.Part("", words, report.compare(rows)),
+        report.Part("Last and best", [_ABOUT_BEST], _last_and_best(trials)),
+        *_pictures(folder, experiment, rows, answers, records),
+    ]
+    title = f"jaxkd {name}"
+    report.write_page(folder / "report.html", title, parts)
+    text = [f"# {title}", *words, report.markdown_table(rows), _about_times(experiment)]
+    text += [f"![{p.title}]({p.picture.name})" for p in parts if p.picture is not None]
+    report.write_atomically(folder / "report.md", "\n\n".join(text) + "\n")
+    return ExperimentResult(rows, words)
+
+
+_ABOUT_BEST = (
+    "Accuracy on the test part, of the last update and of the checkpoint that was best "
+    "on the validation part; the table above shows the latter."
+)
+
+
+def _about_times(experiment: Experiment) -> str:
+    length = min(_BATCH, len(experiment.splits.test["label"]))
+    return (
+        "Each ratio is to the teacher. Times are medians of 30 calls, in turn, on "
+        f"{jax.devices()[0].device_kind}, batch {length}; sizes are those of the "
+        "exported folders, program and manifest included."
+    )
+
+
+def _inputs(experiment: Experiment, length: int) -> dict[str, np.ndarray]:
+    test = experiment.splits.test
+    return {name: np.asarray(test[name][:length]) for name in experiment.inputs}
+
+
+def _export(
+    folder: pathlib.Path, recipe: str, experiment: Experiment, trial: Trial
+) -> dict[str, deploy.Artefact]:
+    """Writes the artefacts which are not there yet, and loads those that are."""
+    artefacts = {}
+    for name, variables in trial.variables.items():
+        place = folder / _slug(name)
+        found = intact_artefact(place)
+        if found is None:
+            teacher = name == "teacher"
+            model = experiment.teacher if teacher else experiment.ways[name].model
+            found = deploy.export(
+                model,
+                variables,
+                _inputs(experiment, _BATCH),
+                place,
+                metadata={"recipe": recipe, "model": name},
+            )
+        artefacts[name] = found
+    return artefacts
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _rows(
+    experiment: Experiment,
+    artefacts: Mapping[str, deploy.Artefact],
+    trials: Sequence[Trial],
+) -> list[report.Row]:
+    inputs = _inputs(experiment, _BATCH)
+    length = len(next(iter(inputs.values())))
+    calls: dict[str, Callable[[], Any]] = {
+        name: lambda a=artefact: a.predict(inputs)
+        for name, artefact in artefacts.items()
+    }
+    latency = report.measure_latency(calls)
+
+    def row(name: str) -> report.Row:
+        params = trials[0].variables[name].params
+        count = trees.count(params)
+        return report.Row(
+            name=name,
+            accuracy=tuple(trial.scores[name]["accuracy"] for trial in trials),
+            agreement=tuple(trial.scores[name]["agreement"] for trial in trials),
+            parameters=count,
+            nonzeros=count - round(trees.sparsity(params) * count),
+            num_bytes=artefacts[name].num_bytes,
+            latency=latency[name],
+            throughput=length / latency[name],
+        )
+
+    return [row(name) for name in artefacts]
+
+
+def _explain(
+    experiment: Experiment, rows: Sequence[report.Row], trials: Sequence[Trial]
+) -> list[str]:
+    splits, named = experiment.splits, {row.name: row for row in rows}
+    words = [
+        f"{splits.about} {len(splits.train['label']):,} training examples, "
+        f"{len(splits.validation['label']):,} for validation; accuracy on "
+        f"{len(splits.test['label']):,} test examples, {len(trials)} seeds, mean ± std."
+    ]
+    for name, way in experiment.ways.items():
+        if way.beside:
+            words.append(gain(f"“{name}”", named[name], way.beside, named[way.beside]))
+    return words
+
+
+def _last_and_best(trials: Sequence[Trial]) -> list[_Row]:
+    def cells(name: str) -> _Row:
+        found = [trial.scores[name] for trial in trials]
+        keys = ("last_accuracy", "accuracy")
+        last, best = ([scores[key] for scores in found] for key in keys)
+        entropy = np.mean([scores["cross_entropy"] for scores in found])
+        means = map(report.mean_and_std, (last, best))
+        return (name, *means, f"{entropy:.4f}")
+
+    header = ("model", "last %", "best %", "cross-entropy of the best, nats")
+    return [header, *map(cells, trials[0].scores)]
+
+
+def _answers(artefact: deploy.Artefact, experiment: Experiment) -> np.ndarray:
+    """Logits for all test examples."""
+    test = experiment.splits.test
+    length = len(test["label"])
+    return np.concatenate(
+        [
+            np.asarray(
+                artefact.predict(
+                    {
+                        name: np.asarray(test[name][start : start + _BATCH])
+                        for name in experiment.inputs
+                    }
+                )
+            )
+            for start in range(0, length, _BATCH)
+        ]
+    )
+
+
+def _pictures(
+    folder: pathlib.Path,
+    experiment: Experiment,
+    rows: Sequence[report.Row],
+    answers: Mapping[str, np.ndarray],
+    records: report.JsonLines,
+) -> list[report.Part]:
+    """Draws all; of several seeds, answers are those of the first."""
+    labels = np.asarray(experiment.splits.test["label"])
+    parts = []
+
+    def add(title: str, name: str, draw: Callable[..., None], *words: str) -> None:
+        draw(folder / name, title=title)
+        parts.append(report.Part(title, words, picture=folder / name))
+
+    add(
+        "Accuracy against size",
+        "report.png",
+        lambda file, title: report.plot_accuracy_against_size(rows, file, title=title),
+        _about_times(experiment),
+    )
+    curves = _curves(records, list(answers))
+    add(
+        "How they learned",
+        "curves.png",
+        lambda file, title: report.plot_learning_curves(curves, file, title=title),
+    )
+    quality = {name: deploy.score(found, labels) for name, found in answers.items()}
+    errors = (f"{n} {q.calibration_error:.3f}" for n, q in quality.items())
+    add(
+        "How sure they are",
+        "reliability.png",
+        lambda file, title: report.plot_reliability(answers, labels, file, title=title),
+        f"Expected calibration error (15 bins): {', '.join(errors)}.",
+    )
+    changes = _changes(quality)
+    add(
+        "Accuracy of each class, compared with the teacher's",
+        "classes.png",
+        lambda file, title: report.plot_class_changes(
+            changes, experiment.splits.classes, file, title=title
+        ),
+    )
+    images = experiment.splits.test.get("image")
+    if np.ndim(images) == 4:
+        parts.append(_differences(folder, experiment, answers))
+    return parts
+
+
+def _curves(
+    records: report.JsonLines, names: Sequence[str]
+) -> dict[str, list[tuple[int, float]]]:
+    found = [r for r in records.read() if "validation_accuracy" in r]
+    curves = {
+        name: [
+            (r["step"], 100 * r["validation_accuracy"])
+            for r in found
+            if r["stage"] == name
+        ]
+        for name in names
+    }
+    return {name: points for name, points in curves.items() if points}
+
+
+def _changes(quality: Mapping[str, deploy.Quality]) -> dict[str, np.ndarray]:
+    teacher = np.asarray(quality["teacher"].class_accuracy)
+    return {
+        name: 100 * (np.asarray(found.class_accuracy) - teacher)
+        for name, found in quality.items()
+        if name != "teacher"
+    }
+
+
+def _differences(
+    folder: pathlib.Path, experiment: Experiment, answers: Mapping[str, np.ndarray]
+) -> report.Part:
+    """The examples on which the last student is farthest from the teacher."""
+    name = list(answers)[-1]
+    teacher, student = (
+        np.asarray(jax.nn.log_softmax(answers[of])) for of in ("teacher", name)
+    )
+    divergence = np.sum(np.exp(teacher) * (teacher - student), axis=-1)
+    most = np.argsort(-divergence, kind="stable")[:_SHOWN]
+    splits = experiment.splits
+    captions = [
+        f"is {splits.classes[splits.test['label'][i]]}\n"
+        f"teacher {splits.classes[teacher[i].argmax()]}, "
+        f"student {splits.classes[student[i].argmax()]}\n"
+        f"{divergence[i]:.2f} nats"
+        for i in most
+    ]
+    file, title = folder / "differences.png", f"Where “{name}” differs most"
+    report.plot_images(splits.test["image"][most], captions, file, title=title)
+    words = "Divergence of the student's distribution from the teacher's, in nats."
+    return report.Part(title, [words], picture=file)

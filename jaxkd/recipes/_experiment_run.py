@@ -1,0 +1,142 @@
+"""Running an experiment: every model for every seed, resumable at any moment."""
+
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from jaxkd import data, objectives, report, train
+from jaxkd.models import Model, Variables
+from jaxkd.recipes._demo import versions
+from jaxkd.recipes._experiment import Experiment, Training, Way
+from jaxkd.recipes._experiment_report import ExperimentResult, Trial, finish
+from jaxkd.recipes._folder import lock_folder, open_folder
+from jaxkd.recipes._settings import to_json
+from jaxkd.recipes._stages import Runner, Stage, make_stage
+
+_BATCH = 250
+
+
+def run_experiment(
+    name: str,
+    experiment: Experiment,
+    config: Training,
+    folder: str | pathlib.Path,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+) -> ExperimentResult:
+    """Trains the teacher and all students for every seed, and writes the report.
+
+    Args:
+        name: the recipe's, which stands in ``config.json``.
+        experiment: what is compared.
+        config: steps, seeds and so on.
+        folder: where the run leaves ``config.json``, ``metrics.jsonl``, ``report.md``,
+            ``report.html``, pictures, checkpoints and the exported models.
+        resume: continue the run that is there; without it, the folder must not hold
+            one.
+        quiet: show no progress, only the result.
+
+    Returns:
+        The rows of the table, and the result in words.
+
+    Raises:
+        FolderError: if the folder holds another run, or cannot be written.
+        ModuleNotFoundError: if the extra ``report`` is not installed.
+    """
+    console = report.make_console(quiet=quiet)
+    settings = {"recipe": name, **to_json(config)}
+    folder = open_folder(folder, settings, versions(), resume=resume)
+    with lock_folder(folder):
+        records = report.JsonLines(folder / "metrics.jsonl")
+        records.keep(lambda record: "step" in record)
+        stages = _stages(experiment, config)
+        trials = []
+        for seed in range(config.seed, config.seed + config.seeds):
+            runner = Runner(folder, seed, console, records, config.save_every)
+            trials.append(_run_seed(experiment, config, stages, runner))
+        return finish(name, folder, experiment, trials, records)
+
+
+def _stages(experiment: Experiment, config: Training) -> dict[str, Stage]:
+    """Compiled once for all seeds."""
+
+    def stage(name: str, way: Way, steps: int) -> Stage:
+        rate = optax.cosine_decay_schedule(config.learning_rate, steps)
+        tx = optax.adamw(rate, weight_decay=config.weight_decay)
+        teacher = experiment.teacher if way.follows else None
+        return make_stage(name, way.model, teacher, way.objective, tx, steps)
+
+    teacher = Way(experiment.teacher, objectives.hard_label())
+    return {
+        "teacher": stage("teacher", teacher, config.teacher_steps),
+        **{name: stage(name, w, config.steps) for name, w in experiment.ways.items()},
+    }
+
+
+def _run_seed(
+    experiment: Experiment,
+    config: Training,
+    stages: Mapping[str, Stage],
+    runner: Runner,
+) -> Trial:
+    def run(name: str, transform: Any, teacher: Variables | None = None) -> Any:
+        measure = functools.partial(
+            _measure, stages[name].student, experiment.splits.validation
+        )
+        return runner.run_measured(
+            stages[name],
+            experiment.splits.train,
+            batch_size=config.batch_size,
+            transform=transform,
+            teacher=teacher,
+            measure=measure,
+        )
+
+    teacher, last = experiment.variables, {}
+    best: dict[str, Variables] = {}
+    if teacher is None:
+        last["teacher"], best["teacher"] = run("teacher", experiment.transform)
+    else:
+        last["teacher"] = best["teacher"] = teacher
+    for name, way in experiment.ways.items():
+        follows = best["teacher"] if way.follows else None
+        last[name], best[name] = run(name, way.transform, follows)
+    scores = _score_all(experiment, last, best)
+    for name, numbers in scores.items():
+        runner.records.write({"seed": runner.seed, "stage": name, "test": numbers})
+    return Trial(runner.seed, best, scores)
+
+
+def _measure(
+    model: Model, arrays: data.Arrays, variables: Variables
+) -> dict[str, float]:
+    batches = data.eval_batches(arrays, batch_size=min(_BATCH, len(arrays["label"])))
+    return train.evaluate(_eval_step(model, None), variables, batches)
+
+
+def _score_all(
+    experiment: Experiment, last: Mapping[str, Variables], best: Mapping[str, Variables]
+) -> dict[str, dict[str, float]]:
+    """Of each model: the best checkpoint's scores, and the last one's accuracy."""
+    test, teacher = experiment.splits.test, experiment.teacher
+    batches = data.eval_batches(test, batch_size=min(_BATCH, len(test["label"])))
+    scores = {}
+    for name in best:
+        model = teacher if name == "teacher" else experiment.ways[name].model
+        step = _eval_step(model, teacher)
+        scores[name] = train.evaluate(
+            step, best[name], batches, teacher=best["teacher"]
+        )
+        ended = train.evaluate(step, last[name], batches, teacher=best["teacher"])
+        scores[name]["last_accuracy"] = ended["accuracy"]
+    return scores
+
+
+@functools.cache
+def _eval_step(model: Model, teacher: Model | None) -> train.EvalStep:
+    return jax.jit(train.make_eval_step(model, teacher))

@@ -1,0 +1,137 @@
+"""The textbook experiment: a wide network teaches narrow ones to read digits."""
+
+import dataclasses
+import pathlib
+
+import jax
+from jax import numpy as jnp
+
+from jaxkd import _checks, models, objectives
+from jaxkd._types import Batch, PRNGKey
+from jaxkd.recipes._experiment import Experiment, Training, Way, alone_and_distilled
+from jaxkd.recipes._experiment_report import ExperimentResult
+from jaxkd.recipes._experiment_run import run_experiment
+from jaxkd.recipes._sources import load_images
+
+_NETWORKS = ("mlp", "cnn")
+
+
+@dataclasses.dataclass(frozen=True)
+class MnistConfig(Training):
+    """Settings of :func:`mnist`.
+
+    Attributes:
+        data: ``"digits"``, the path of an ``.npz``, or a prepared TFDS dataset such as
+            ``"mnist"`` or ``"fashion_mnist"``, see ``load_images``.
+        network: ``"mlp"`` or ``"cnn"``.
+        teacher: widths of the teacher's hidden layers, or channels of its blocks.
+        students: the widths of each student's one layer, or of its last block.
+        match: whether the students are also trained by function matching: soft targets
+            alone, on augmented images, with the same view for both.
+        seeds: how many; each trains a teacher and students of its own.
+    """
+
+    data: str = "digits"
+    network: str = "mlp"
+    teacher: tuple[int, ...] = (1000,)
+    students: tuple[int, ...] = (500, 256)
+    match: bool = True
+    seeds: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.network not in _NETWORKS:
+            raise ValueError(
+                f"there is no network {self.network!r}; "
+                f"{_checks.nearest(self.network, _NETWORKS)}"
+            )
+        if not self.students or min(*self.students, *self.teacher, 1) < 1:
+            raise ValueError("`teacher` and `students` must be positive widths.")
+
+
+def mnist(
+    config: MnistConfig,
+    folder: str | pathlib.Path,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+) -> ExperimentResult:
+    """A teacher of wide layers, students of narrow ones: alone, distilled, matched.
+
+    Args:
+        config: what to do.
+        folder: where the run leaves its report, see
+            :func:`jaxkd.recipes.run_experiment`.
+        resume: continue the run that is there.
+        quiet: show no progress, only the result.
+
+    Returns:
+        The rows of the table, and the result in words.
+
+    Raises:
+        FolderError: if the folder holds another run, or cannot be written.
+        FileNotFoundError: if the data are not there.
+
+    References:
+        Hinton, Vinyals, Dean, `Distilling the knowledge in a neural network
+        <https://arxiv.org/abs/1503.02531>`_, 2015, section 3; Beyer et al.,
+        `Knowledge distillation: a good teacher is patient and consistent
+        <https://arxiv.org/abs/2106.05237>`_, 2022, for function matching.
+    """
+    experiment = mnist_experiment(config)
+    return run_experiment(
+        "mnist", experiment, config, folder, resume=resume, quiet=quiet
+    )
+
+
+def mnist_experiment(config: MnistConfig) -> Experiment:
+    """The models and data of :func:`mnist`: copy it, and put yours in their place.
+
+    Args:
+        config: which.
+
+    Returns:
+        An experiment.
+    """
+    splits = load_images(config.data)
+    classes = len(splits.classes)
+
+    def network(widths: tuple[int, ...]) -> models.Model:
+        if config.network == "mlp":
+            return models.from_linen(models.MLP(hidden=widths, classes=classes))
+        return models.from_linen(models.CNN(widths=widths, classes=classes))
+
+    ways: dict[str, Way] = {}
+    for width in config.students:
+        before = config.teacher[:-1] if config.network == "cnn" else ()
+        shrunk = tuple(max(1, x * width // config.teacher[-1]) for x in before)
+        student, name = network((*shrunk, width)), f"student {width}"
+        ways |= alone_and_distilled(name, student, config)
+        if config.match:
+            soft = objectives.soft_target(temperature=config.temperature)
+            matched = Way(student, soft, True, shift, f"{name}, alone")
+            ways[f"{name}, matched"] = matched
+    teacher = network(config.teacher)
+    return Experiment(splits, ("image",), teacher, ways, transform=shift)
+
+
+@jax.jit
+def shift(key: PRNGKey, batch: Batch) -> Batch:
+    """Shifts each image by up to a twelfth of its height, each way.
+
+    Args:
+        key: a typed key.
+        batch: with ``image``.
+
+    Returns:
+        The batch with other images.
+    """
+    images = batch["image"]
+    most = max(1, images.shape[1] // 12)
+    pad = ((0, 0), (most, most), (most, most), (0, 0))
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * most + 1)
+
+    def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
+
+    return {**batch, "image": jax.vmap(crop)(jnp.pad(images, pad), corners)}

@@ -1,0 +1,84 @@
+"""Image datasets by the words a config has for them."""
+
+import pathlib
+
+import numpy as np
+
+from jaxkd import _checks, data
+from jaxkd.recipes._digits import ABOUT, load_digits
+from jaxkd.recipes._experiment import Splits
+
+_PARTS = ("train", "test")
+
+
+def load_images(source: str, *, validation: int = 1000) -> Splits:
+    """Loads images with labels.
+
+    Args:
+        source: ``"digits"``, those that come with scikit-learn; the path of an ``.npz``
+            with ``train_images``, ``train_labels``, ``test_images`` and
+            ``test_labels``; or the name of a prepared TFDS dataset with ``image`` and
+            ``label``, such as ``"mnist"``.
+        validation: how many of the training examples are set aside, of an ``.npz`` or
+            a TFDS dataset: the last ones of a fixed permutation.
+
+    Returns:
+        The splits; ``image`` is float32 in ``[0, 1]``, shape ``[n, h, w, c]``.
+
+    Raises:
+        FileNotFoundError: if there is no such dataset; nothing is downloaded.
+        KeyError: if an array is missing.
+        ValueError: if shapes do not fit, or too few examples are left.
+        ModuleNotFoundError: if the extra that reads it is not installed.
+    """
+    if source == "digits":
+        parts = load_digits()
+        names = tuple(map(str, range(10)))
+        return Splits(parts.train, parts.validation, parts.test, names, ABOUT)
+    if source.endswith(".npz"):
+        parts, about = _from_npz(pathlib.Path(source)), f"{pathlib.Path(source).name}."
+    else:
+        parts = {part: data.tfds_arrays(source, part) for part in _PARTS}
+        about = f"{source}, from TFDS."
+    train, test = (_clean(parts[part], f"{source}, {part}") for part in _PARTS)
+    if not 0 < validation < len(train["label"]):
+        raise ValueError(
+            f"{validation} of {len(train['label'])} training examples cannot be set "
+            "aside for validation."
+        )
+    order = np.random.default_rng(0).permutation(len(train["label"]))
+    own, held = order[:-validation], order[-validation:]
+    classes = 1 + max(int(part["label"].max()) for part in (train, test))
+    return Splits(
+        {name: x[own] for name, x in train.items()},
+        {name: x[held] for name, x in train.items()},
+        test,
+        tuple(map(str, range(classes))),
+        about,
+    )
+
+
+def _from_npz(file: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}.")
+    with np.load(file, allow_pickle=False) as found:
+        read = lambda name: _checks.get(found, name, f"{file.name}")
+        return {
+            part: {"image": read(f"{part}_images"), "label": read(f"{part}_labels")}
+            for part in _PARTS
+        }
+
+
+def _clean(arrays: data.Arrays, about: str) -> dict[str, np.ndarray]:
+    image = _checks.get(arrays, "image", about)
+    label = np.asarray(_checks.get(arrays, "label", about))
+    if image.ndim == 3:
+        image = image[..., None]
+    if image.ndim != 4 or len(image) != len(label) or label.ndim != 1:
+        raise ValueError(
+            f"{about}: images must be [n, h, w] or [n, h, w, c] and labels [n], got "
+            f"{image.shape} and {label.shape}."
+        )
+    if image.dtype == np.uint8:
+        image = image / np.float32(255)
+    return {"image": image.astype(np.float32), "label": label.astype(np.int32)}
