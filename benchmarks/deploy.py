@@ -5,9 +5,9 @@
 `mnist.npz` holds `train_images`, `train_labels`, `test_images`, `test_labels` (uint8,
 `[n, 28, 28]`). A CNN, and a transformer over the rows of the image averaged to 14 x 14,
 are trained; `recipes.compress` shrinks each, distils and exports it in int8. LeNet-5 is
-pruned and clustered, for the size of its file alone. Artefacts are measured in turn, each in a fresh process; the first is the dense
-float32 model as XLA runs it. Needs the extras `onnx` and `litert`. A run that was
-stopped can be taken up by the same command.
+pruned and clustered, for the size of its file alone. Artefacts are measured in turn,
+each in a fresh process; the first is the dense float32 model as XLA runs it. Needs the
+extras `onnx` and `litert`. A run that was stopped can be taken up by the same command.
 """
 
 import argparse
