@@ -11,13 +11,25 @@ from jaxkd.cli import (
     _bench,
     _compress,
     _demo,
+    _evaluate,
     _export,
     _predict,
     _recipes,
+    _report,
     _serve,
 )
 
-_COMMANDS = (_demo, _compress, _recipes, _export, _bench, _predict, _serve)
+_COMMANDS = (
+    _demo,
+    _compress,
+    _recipes,
+    _report,
+    _export,
+    _evaluate,
+    _bench,
+    _predict,
+    _serve,
+)
 # What the user asked for is wrong, rather than the doing of it.
 _USAGE = (ValueError, TypeError, KeyError, FileNotFoundError)
 

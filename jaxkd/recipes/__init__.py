@@ -1,6 +1,7 @@
 """Recipes: whole experiments as plain functions of a frozen config."""
 
 from jaxkd.recipes._catalogue import RECIPES, Recipe, find_recipe, read_run
+from jaxkd.recipes._compare_runs import compare_runs
 from jaxkd.recipes._compress import compress
 from jaxkd.recipes._compress_config import CompressConfig
 from jaxkd.recipes._compress_digits import digits_task, rebuild_digits
@@ -82,6 +83,7 @@ __all__ = [
     "alone_and_distilled",
     "augment",
     "change",
+    "compare_runs",
     "compress",
     "config_of",
     "demo",

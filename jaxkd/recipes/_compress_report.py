@@ -55,6 +55,7 @@ def finish_report(
     report.plot_accuracy_against_size(
         rows, folder / "report.png", title="Compression, stage by stage"
     )
+    report.write_result(folder, rows, [])
     last = done[-1].student if done else Student(task.teacher, task.variables)
     return CompressResult(rows, running(last), last.variables)
 

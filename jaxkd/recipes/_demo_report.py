@@ -95,6 +95,7 @@ def finish(
         folder / "report.png",
         title=f"Handwritten digits, {labels} labels for the student",
     )
+    report.write_result(folder, rows, words)
     return DemoResult(rows, words)
 
 

@@ -80,6 +80,7 @@ def finish(
     text = [f"# {title}", *words, report.markdown_table(rows), _about_times(experiment)]
     text += [f"![{p.title}]({p.picture.name})" for p in parts if p.picture is not None]
     report.write_atomically(folder / "report.md", "\n\n".join(text) + "\n")
+    report.write_result(folder, rows, words)
     return ExperimentResult(rows, words)
 
 

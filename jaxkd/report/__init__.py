@@ -19,6 +19,7 @@ from jaxkd.report._pictures import (
 )
 from jaxkd.report._progress import make_console, require, show_progress
 from jaxkd.report._records import JsonLines, write_atomically
+from jaxkd.report._result import read_result, write_result
 
 __all__ = [
     "JsonLines",
@@ -36,8 +37,10 @@ __all__ = [
     "plot_reliability",
     "plot_sensitivity",
     "print_table",
+    "read_result",
     "require",
     "show_progress",
     "write_atomically",
     "write_page",
+    "write_result",
 ]

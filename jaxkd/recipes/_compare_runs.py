@@ -1,0 +1,72 @@
+"""Several runs side by side."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from jaxkd import report
+from jaxkd.recipes._catalogue import read_run
+from jaxkd.recipes._settings import to_json
+
+
+def compare_runs(
+    folders: Sequence[str | pathlib.Path], out: str | pathlib.Path
+) -> list[report.Row]:
+    """Writes one table, one plot and one page of several finished runs.
+
+    Args:
+        folders: the runs'. All numbers are compared with the first row of the first.
+        out: where ``report.md``, ``report.png`` and ``report.html`` go; made if it is
+            not there.
+
+    Returns:
+        The rows of the table, each name after that of its run if there are several.
+
+    Raises:
+        FileNotFoundError: if a folder holds no run, or none that was finished.
+        ValueError: if there are no folders, one comes twice, or a result is damaged.
+        FolderError: if a config is damaged.
+    """
+    places = [pathlib.Path(folder) for folder in folders]
+    if not places or len({place.resolve() for place in places}) < len(places):
+        raise ValueError("give the folder of each run once, and at least one.")
+    runs = [read_run(place) for place in places]
+    results = [report.read_result(place) for place in places]
+    names = _names(places)
+    rows = [
+        row._replace(name=f"{name}: {row.name}" if len(places) > 1 else row.name)
+        for name, (found, _) in zip(names, results, strict=True)
+        for row in found
+    ]
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    picture = out / "report.png"
+    title = f"Runs: {', '.join(names)}"
+    report.plot_accuracy_against_size(rows, picture, title=title)
+    parts = [report.Part("All models", [_ABOUT], report.compare(rows))]
+    parts.append(report.Part("Accuracy against size", picture=picture))
+    for name, (recipe, config), (_, words) in zip(names, runs, results, strict=True):
+        parts.append(report.Part(f"{name}, a run of {recipe}", words))
+        settings = to_json(config).items()
+        table = [("setting", "value"), *((k, json.dumps(v)) for k, v in settings)]
+        parts.append(report.Part("", table=table))
+    report.write_page(out / "report.html", title, parts)
+    table = report.markdown_table(rows)
+    text = f"# {title}\n\n{_ABOUT}\n\n{table}\n\n![accuracy against size](report.png)\n"
+    report.write_atomically(out / "report.md", text)
+    return rows
+
+
+_ABOUT = (
+    "Each ratio is to the first row. Times of different runs were not measured side by "
+    "side: trust them only as far as the machine was the same, and idle."
+)
+
+
+def _names(places: Sequence[pathlib.Path]) -> list[str]:
+    """The folders' last names, or as much of the paths as tells them apart."""
+    for length in range(1, max(len(place.parts) for place in places) + 1):
+        names = ["/".join(place.parts[-length:]) for place in places]
+        if len(set(names)) == len(names):
+            break
+    return names
