@@ -191,14 +191,28 @@ def gain(what: str, row: report.Row, other_name: str, other: report.Row) -> str:
     Returns:
         A sentence.
     """
-    points = 100 * (np.asarray(row.accuracy) - np.asarray(other.accuracy))
-    mean, spread = points.mean(), points.std(ddof=1) if len(points) > 1 else 0.0
+    mean, spread = points_between(row, other)
     numbers = f"({mean:+.2f} ± {spread:.2f} points)"
     if mean <= 0:
         return f"{what} did not help, compared with {other_name} {numbers}."
     if mean <= spread:
         return f"{what} made no clear difference to {other_name} {numbers}."
     return f"{what} helped, compared with {other_name} {numbers}."
+
+
+def points_between(row: report.Row, other: report.Row) -> tuple[float, float]:
+    """By how many points of accuracy one model beats another, seed by seed.
+
+    Args:
+        row: the model in question.
+        other: the model it is compared with.
+
+    Returns:
+        The mean and the sample standard deviation, 0 for one seed.
+    """
+    points = 100 * (np.asarray(row.accuracy) - np.asarray(other.accuracy))
+    spread = float(points.std(ddof=1)) if len(points) > 1 else 0.0
+    return float(points.mean()), spread
 
 
 def _export(

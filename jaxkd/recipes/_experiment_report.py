@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxkd import deploy, report, trees
 from jaxkd.models import Variables
-from jaxkd.recipes._demo_report import gain
+from jaxkd.recipes._demo_report import points_between
 from jaxkd.recipes._experiment import Experiment
 from jaxkd.recipes._exports import intact_artefact
 
@@ -171,8 +171,17 @@ def _explain(
     ]
     for name, way in experiment.ways.items():
         if way.beside:
-            words.append(gain(f"“{name}”", named[name], way.beside, named[way.beside]))
+            words.append(_difference(named[name], named[way.beside]))
     return words
+
+
+def _difference(row: report.Row, other: report.Row) -> str:
+    mean, spread = points_between(row, other)
+    numbers = f"({mean:+.2f} ± {spread:.2f} points)"
+    verdict = "better" if mean > 0 else "worse"
+    if abs(mean) <= spread or mean == 0:
+        verdict = "neither clearly better nor worse"
+    return f"“{row.name}” is {verdict} than “{other.name}” {numbers}."
 
 
 def _last_and_best(trials: Sequence[Trial]) -> list[_Row]:

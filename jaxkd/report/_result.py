@@ -3,6 +3,7 @@
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from jaxkd.report._compare import Row
 from jaxkd.report._records import write_atomically
@@ -51,10 +52,12 @@ def read_result(folder: str | pathlib.Path) -> tuple[list[Row], list[str]]:
         raise FileNotFoundError(f"{folder} holds no finished run.")
     try:
         found = json.loads(file.read_text())
-        rows = [
-            Row(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
-            for row in found["rows"]
-        ]
+        rows = [_row(row) for row in found["rows"]]
         return rows, list(found["words"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged: {error!r}.") from error
+
+
+def _row(found: dict[str, Any]) -> Row:
+    shares = {name: tuple(found[name]) for name in ("accuracy", "agreement")}
+    return Row(**{**found, **shares})
