@@ -322,8 +322,9 @@ def main():
     parser.add_argument("--one-of-several", nargs=6, help=argparse.SUPPRESS)
     parsed = parser.parse_args()
     if parsed.one_of_several:
-        port, processes, process, name, *sizes = parsed.one_of_several
-        one_of_several(*map(int, (port, processes, process)), name, *map(int, sizes))
+        port, processes, process, name, rows, rounds = parsed.one_of_several
+        own = int(port), int(processes), int(process)
+        one_of_several(*own, name, int(rows), int(rounds))
         return
     device = jax.devices()[0].device_kind
     print(f"jaxkd {jaxkd.__version__}, jax {jax.__version__}, {device}, ", end="")

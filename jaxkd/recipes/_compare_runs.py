@@ -65,8 +65,8 @@ _ABOUT = (
 
 def _names(places: Sequence[pathlib.Path]) -> list[str]:
     """The folders' last names, or as much of the paths as tells them apart."""
-    for length in range(1, max(len(place.parts) for place in places) + 1):
-        names = ["/".join(place.parts[-length:]) for place in places]
-        if len(set(names)) == len(names):
-            break
+    length, names = 0, list[str]()
+    while len(set(names)) < len(places):
+        length += 1
+        names = ["/".join(place.resolve().parts[-length:]) for place in places]
     return names

@@ -259,8 +259,7 @@ def _pictures(
             changes, experiment.splits.classes, file, title=title
         ),
     )
-    images = experiment.splits.test.get("image")
-    if np.ndim(images) == 4:
+    if np.ndim(experiment.splits.test.get("image", 0)) == 4:
         parts.append(_differences(folder, experiment, answers))
     return parts
 
@@ -280,10 +279,10 @@ def _curves(
     return {name: points for name, points in curves.items() if points}
 
 
-def _changes(quality: Mapping[str, deploy.Quality]) -> dict[str, np.ndarray]:
+def _changes(quality: Mapping[str, deploy.Quality]) -> dict[str, list[float]]:
     teacher = np.asarray(quality["teacher"].class_accuracy)
     return {
-        name: 100 * (np.asarray(found.class_accuracy) - teacher)
+        name: (100 * (np.asarray(found.class_accuracy) - teacher)).tolist()
         for name, found in quality.items()
         if name != "teacher"
     }
