@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxkd import objectives
+from jaxkd import objectives, recipes
 
 ROOT = pathlib.Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
@@ -47,3 +47,13 @@ def test_every_objective_has_a_row():
     around |= {"combine", "linear_adapter", "mean_over_batch"}
     for name in set(objectives.__all__) - around:
         assert re.search(rf"`[^`\n]*\b{name}\b", page), name
+
+
+def test_the_experiment_of_ones_own_runs(tmp_path):
+    make = runpy.run_path(str(ROOT / "examples" / "mnist" / "own.py"))["make"]
+    config = recipes.Training(seeds=1, teacher_steps=20, steps=20, save_every=10)
+    result = recipes.run_experiment(
+        "own", make(config), config, tmp_path / "run", quiet=True
+    )
+    names = ["teacher", "student 8, alone", "student 8, distilled"]
+    assert [row.name for row in result.rows] == names

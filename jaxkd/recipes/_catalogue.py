@@ -81,17 +81,38 @@ def read_run(folder: str | pathlib.Path) -> tuple[str, Any]:
 
     Raises:
         FileNotFoundError: if the folder holds no run.
-        FolderError: if its config is damaged, or of no recipe known here.
+        FolderError: if its config is damaged, or it was made by a program of its own.
     """
-    record = read_config(folder)
-    if record is None:
-        raise FileNotFoundError(f"{folder} holds no run.")
-    settings = dict(record["config"])
-    name = settings.pop("recipe", "demo")
+    name, settings = read_settings(folder)
+    if name not in RECIPES:
+        raise FolderError(
+            f"{folder} holds a run of {name!r}, which is no recipe of jaxkd: resume it "
+            "by the program that made it."
+        )
+    recipe = RECIPES[name]
     try:
-        recipe = find_recipe(name)
         if recipe.config is CompressConfig:
             return name, config_of(settings)
         return name, from_json(recipe.config, settings)
     except (ValueError, TypeError) as error:
         raise FolderError(f"config.json of {folder} is damaged: {error}") from error
+
+
+def read_settings(folder: str | pathlib.Path) -> tuple[str, dict[str, Any]]:
+    """As :func:`read_run`, of any experiment, and whatever its settings are.
+
+    Args:
+        folder: the run's.
+
+    Returns:
+        The recipe's name and the settings by name.
+
+    Raises:
+        FileNotFoundError: if the folder holds no run.
+        FolderError: if its config is damaged.
+    """
+    record = read_config(folder)
+    if record is None:
+        raise FileNotFoundError(f"{folder} holds no run.")
+    settings = dict(record["config"])
+    return settings.pop("recipe", "demo"), settings

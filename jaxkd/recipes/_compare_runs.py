@@ -5,8 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxkd import report
-from jaxkd.recipes._catalogue import read_run
-from jaxkd.recipes._settings import to_json
+from jaxkd.recipes._catalogue import read_settings
 
 
 def compare_runs(
@@ -30,7 +29,7 @@ def compare_runs(
     places = [pathlib.Path(folder) for folder in folders]
     if not places or len({place.resolve() for place in places}) < len(places):
         raise ValueError("give the folder of each run once, and at least one.")
-    runs = [read_run(place) for place in places]
+    runs = [read_settings(place) for place in places]
     results = [report.read_result(place) for place in places]
     names = _names(places)
     rows = [
@@ -45,10 +44,10 @@ def compare_runs(
     report.plot_accuracy_against_size(rows, picture, title=title)
     parts = [report.Part("All models", [_ABOUT], report.compare(rows))]
     parts.append(report.Part("Accuracy against size", picture=picture))
-    for name, (recipe, config), (_, words) in zip(names, runs, results, strict=True):
+    for name, (recipe, settings), (_, words) in zip(names, runs, results, strict=True):
         parts.append(report.Part(f"{name}, a run of {recipe}", words))
-        settings = to_json(config).items()
-        table = [("setting", "value"), *((k, json.dumps(v)) for k, v in settings)]
+        lines = ((name, json.dumps(value)) for name, value in settings.items())
+        table = [("setting", "value"), *lines]
         parts.append(report.Part("", table=table))
     report.write_page(out / "report.html", title, parts)
     table = report.markdown_table(rows)

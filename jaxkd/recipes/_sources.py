@@ -17,8 +17,8 @@ def load_images(source: str, *, validation: int = 1000) -> Splits:
     Args:
         source: ``"digits"``, those that come with scikit-learn; the path of an ``.npz``
             with ``train_images``, ``train_labels``, ``test_images`` and
-            ``test_labels``; or the name of a prepared TFDS dataset with ``image`` and
-            ``label``, such as ``"mnist"``.
+            ``test_labels``, or ``x_train``, ``y_train`` and so on; or the name of a
+            prepared TFDS dataset with ``image`` and ``label``, such as ``"mnist"``.
         validation: how many of the training examples are set aside, of an ``.npz`` or
             a TFDS dataset: the last ones of a fixed permutation.
 
@@ -62,9 +62,13 @@ def _from_npz(file: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}.")
     with np.load(file, allow_pickle=False) as found:
-        read = lambda name: _checks.get(found, name, f"{file.name}")
+        short = "x_train" in found
+        names = ("x_{}", "y_{}") if short else ("{}_images", "{}_labels")
         return {
-            part: {"image": read(f"{part}_images"), "label": read(f"{part}_labels")}
+            part: {
+                key: _checks.get(found, name.format(part), file.name)
+                for key, name in zip(("image", "label"), names, strict=True)
+            }
             for part in _PARTS
         }
 

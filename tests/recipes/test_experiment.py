@@ -93,7 +93,7 @@ def test_a_run_is_known_by_its_folder(done, tmp_path):
     found = json.loads((folder / "config.json").read_text())
     found["config"]["recipe"] = "mnis"
     (tmp_path / "config.json").write_text(json.dumps(found))
-    with pytest.raises(recipes.FolderError, match="did you mean 'mnist'"):
+    with pytest.raises(recipes.FolderError, match="'mnis', which is no recipe"):
         recipes.read_run(tmp_path)
 
 

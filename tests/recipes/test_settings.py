@@ -92,6 +92,11 @@ def test_images_come_from_npz(tmp_path):
     np.testing.assert_allclose(np.sort(own.ravel()), expected, rtol=1e-6)
     again = recipes.load_images(str(file), validation=10)
     np.testing.assert_array_equal(again.train["image"], splits.train["image"])
+    short = {"train_images": "x_train", "train_labels": "y_train"}
+    short |= {"test_images": "x_test", "test_labels": "y_test"}
+    np.savez(tmp_path / "short.npz", **{short[k]: v for k, v in arrays.items()})
+    same = recipes.load_images(str(tmp_path / "short.npz"), validation=10)
+    np.testing.assert_array_equal(same.test["image"], splits.test["image"])
     with pytest.raises(ValueError, match="30 of 30 training examples"):
         recipes.load_images(str(file), validation=30)
     np.savez(file, **{k: v for k, v in arrays.items() if k != "test_labels"})
