@@ -17,6 +17,7 @@ from jaxkd.cli import (
     _recipes,
     _report,
     _serve,
+    _tune,
 )
 
 _COMMANDS = (
@@ -24,6 +25,7 @@ _COMMANDS = (
     _compress,
     _recipes,
     _report,
+    _tune,
     _export,
     _evaluate,
     _bench,

@@ -39,10 +39,26 @@ def add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument(
         "--quiet", action="store_true", help="show no progress, only the result"
     )
+    add_logger_option(parser)
     parser.add_argument(
         "--resume",
         action="store_true",
         help="continue the run in DIR, from its last checkpoints and with its settings",
+    )
+
+
+def add_logger_option(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--log``.
+
+    Args:
+        parser: of the command.
+    """
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="LOGGER",
+        help="also write curves for `tensorboard` or `wandb`; can be given twice",
     )
 
 
@@ -77,7 +93,9 @@ def run_recipe(
         config = read_json(parsed.config)
     settings = recipes.change({**settings, **(config or {})}, [*changes, *parsed.set])
     chosen = recipes.from_json(recipe.config, settings)
-    result = recipe.run(chosen, parsed.out, resume=parsed.resume, quiet=parsed.quiet)
+    loggers = [report.find_logger(name) for name in parsed.log]
+    options = {"resume": parsed.resume, "quiet": parsed.quiet, "loggers": loggers}
+    result = recipe.run(chosen, parsed.out, **options)
     console = report.make_console()
     report.print_table(console, result.rows)
     for paragraph in getattr(result, "words", ()):

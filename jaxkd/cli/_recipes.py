@@ -4,7 +4,7 @@ import argparse
 import pathlib
 from typing import Any
 
-from jaxkd.cli._options import add_run_options, run_recipe, say
+from jaxkd.cli._options import add_logger_option, add_run_options, run_recipe, say
 
 
 def add_to(commands: Any) -> None:
@@ -33,6 +33,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--quiet", action="store_true", help="show no progress, only the result"
     )
+    add_logger_option(parser)
     parser.set_defaults(run=resume, config=None, set=[], resume=True)
 
     parser = commands.add_parser(

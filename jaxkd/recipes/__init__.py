@@ -48,6 +48,7 @@ from jaxkd.recipes._pruning import Cut, Ticket, lottery_ticket, prune_and_distil
 from jaxkd.recipes._settings import change, from_json, to_json
 from jaxkd.recipes._sources import load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
+from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
 __all__ = [
     "RECIPES",
@@ -70,6 +71,7 @@ __all__ = [
     "MnistConfig",
     "Prune",
     "Quantize",
+    "Range",
     "Recipe",
     "Runner",
     "Shrink",
@@ -79,6 +81,7 @@ __all__ = [
     "Ticket",
     "Training",
     "Trial",
+    "TuneResult",
     "Way",
     "alone_and_distilled",
     "augment",
@@ -110,10 +113,12 @@ __all__ = [
     "prune_and_distil",
     "read_config",
     "read_exportable",
+    "read_range",
     "read_run",
     "rebuild_digits",
     "run_experiment",
     "to_json",
     "train_seed",
+    "tune",
     "versions",
 ]

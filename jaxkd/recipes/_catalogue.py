@@ -20,8 +20,8 @@ class Recipe(NamedTuple):
     Attributes:
         summary: what it shows, in a line.
         config: its settings, a frozen dataclass whose values are plain.
-        run: ``run(config, folder, *, resume=False, quiet=False)``, which returns the
-            rows of the report's table as ``rows``.
+        run: ``run(config, folder, *, resume=False, quiet=False, loggers=())``, which
+            returns the rows of the report's table as ``rows``.
     """
 
     summary: str

@@ -1,6 +1,7 @@
 """The pipeline: any sequence of stages from a large model to a small file."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from jaxkd import _checks, report, trees
@@ -32,6 +33,7 @@ def compress(
     *,
     resume: bool = False,
     quiet: bool = False,
+    loggers: Sequence[report.MakeLogger] = (),
 ) -> CompressResult:
     """Takes a model through a sequence of stages, and writes a report.
 
@@ -50,6 +52,7 @@ def compress(
         resume: continue the run that is there; without it, the folder must not hold
             one.
         quiet: show no progress.
+        loggers: what else gets every record, such as ``report.tensorboard``.
 
     Returns:
         The rows of the table, and the student.
@@ -71,7 +74,7 @@ def compress(
     record = {"recipe": "compress", "data": data, **config.to_json()}
     folder = open_folder(folder, record, versions(), resume=resume)
     with lock_folder(folder):
-        records = report.JsonLines(folder / "metrics.jsonl")
+        records = report.open_records(folder, loggers)
         runner = Runner(folder, config.seed, console, records, config.save_every)
         task = digits_task(config, runner) if task is None else task
         check_same_task(folder, task)

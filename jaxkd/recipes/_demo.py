@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax
@@ -96,6 +96,7 @@ def demo(
     *,
     resume: bool = False,
     quiet: bool = False,
+    loggers: Sequence[report.MakeLogger] = (),
 ) -> DemoResult:
     """Runs the main job and writes its report.
 
@@ -106,6 +107,7 @@ def demo(
         resume: continue the run that is there; without it, the folder must not hold
             one.
         quiet: show no progress, only the result.
+        loggers: what else gets every record, such as ``report.tensorboard``.
 
     Returns:
         The rows of the table, and the result in words.
@@ -118,13 +120,17 @@ def demo(
     digits = load_digits()
     folder = open_folder(folder, dataclasses.asdict(config), versions(), resume=resume)
     with lock_folder(folder):
-        return _run(config, folder, digits, console)
+        records = report.open_records(folder, loggers)
+        return _run(config, folder, digits, console, records)
 
 
 def _run(
-    config: DemoConfig, folder: pathlib.Path, digits: Digits, console: Any
+    config: DemoConfig,
+    folder: pathlib.Path,
+    digits: Digits,
+    console: Any,
+    records: report.JsonLines,
 ) -> DemoResult:
-    records = report.JsonLines(folder / "metrics.jsonl")
     records.keep(lambda record: "step" in record)
     student, teacher = make_models(config)
     stages = make_stages(config, student, teacher)

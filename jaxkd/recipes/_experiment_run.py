@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ def run_experiment(
     *,
     resume: bool = False,
     quiet: bool = False,
+    loggers: Sequence[report.MakeLogger] = (),
 ) -> ExperimentResult:
     """Trains the teacher and all students for every seed, and writes the report.
 
@@ -40,6 +41,7 @@ def run_experiment(
         resume: continue the run that is there; without it, the folder must not hold
             one.
         quiet: show no progress, only the result.
+        loggers: what else gets every record, such as ``report.tensorboard``.
 
     Returns:
         The rows of the table, and the result in words.
@@ -52,7 +54,7 @@ def run_experiment(
     settings = {"recipe": name, **to_json(config)}
     folder = open_folder(folder, settings, versions(), resume=resume)
     with lock_folder(folder):
-        records = report.JsonLines(folder / "metrics.jsonl")
+        records = report.open_records(folder, loggers)
         records.keep(lambda record: "step" in record)
         stages = _stages(experiment, config)
         trials = []

@@ -2,11 +2,12 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import jax
 from jax import numpy as jnp
 
-from jaxkd import _checks, models, objectives
+from jaxkd import _checks, models, objectives, report
 from jaxkd._types import Batch, PRNGKey
 from jaxkd.recipes._experiment import Experiment, Training, Way, alone_and_distilled
 from jaxkd.recipes._experiment_report import ExperimentResult
@@ -55,6 +56,7 @@ def mnist(
     *,
     resume: bool = False,
     quiet: bool = False,
+    loggers: Sequence[report.MakeLogger] = (),
 ) -> ExperimentResult:
     """A teacher of wide layers, students of narrow ones: alone, distilled, matched.
 
@@ -64,6 +66,7 @@ def mnist(
             :func:`jaxkd.recipes.run_experiment`.
         resume: continue the run that is there.
         quiet: show no progress, only the result.
+        loggers: what else gets every record, such as ``report.tensorboard``.
 
     Returns:
         The rows of the table, and the result in words.
@@ -79,9 +82,8 @@ def mnist(
         <https://arxiv.org/abs/2106.05237>`_, 2022, for function matching.
     """
     experiment = mnist_experiment(config)
-    return run_experiment(
-        "mnist", experiment, config, folder, resume=resume, quiet=quiet
-    )
+    options = {"resume": resume, "quiet": quiet, "loggers": loggers}
+    return run_experiment("mnist", experiment, config, folder, **options)
 
 
 def mnist_experiment(config: MnistConfig) -> Experiment:

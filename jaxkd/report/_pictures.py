@@ -142,6 +142,31 @@ def plot_class_changes(
     figure.savefig(file)
 
 
+def plot_bars(
+    values: Mapping[str, float], file: str | pathlib.Path, *, title: str, xlabel: str
+) -> None:
+    """Draws numbers as bars, one below the other, with the largest on top.
+
+    Args:
+        values: by name.
+        file: the picture to write (PNG).
+        title: what stands above it.
+        xlabel: what the numbers are, and their unit.
+
+    Raises:
+        ModuleNotFoundError: if the extra ``report`` is not installed.
+    """
+    figure, axes = _figure()
+    names = sorted(values, key=lambda name: values[name])
+    bars = axes.barh(names, [values[name] for name in names])
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.set_xlabel(xlabel)
+    axes.set_title(title)
+    axes.grid(alpha=0.3, axis="x")
+    axes.margins(x=0.1)
+    figure.savefig(file)
+
+
 def plot_images(
     images: Any, captions: Sequence[str], file: str | pathlib.Path, *, title: str
 ) -> None:

@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from jaxkd.report._loggers import Logger, MakeLogger
 
 
 def write_atomically(file: pathlib.Path, text: str) -> None:
@@ -34,8 +36,15 @@ class JsonLines:
         [{'step': 1, 'loss': 0.5}]
     """
 
-    def __init__(self, file: pathlib.Path) -> None:
+    def __init__(self, file: pathlib.Path, *, also: Iterable[Logger] = ()) -> None:
+        """Names the file.
+
+        Args:
+            file: where the records go; it need not be there yet.
+            also: loggers that get each new record too.
+        """
         self._file = file
+        self._also = tuple(also)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends a record.
@@ -45,6 +54,8 @@ class JsonLines:
         """
         with self._file.open("a") as stream:
             stream.write(json.dumps(record) + "\n")
+        for logger in self._also:
+            logger.write(record)
 
     def read(self) -> list[dict[str, Any]]:
         """All records; lines that were cut short or damaged are left out.
@@ -66,6 +77,19 @@ class JsonLines:
         if self._file.exists():
             kept = [json.dumps(r) + "\n" for r in self.read() if wanted(r)]
             write_atomically(self._file, "".join(kept))
+
+
+def open_records(folder: pathlib.Path, loggers: Iterable[MakeLogger] = ()) -> JsonLines:
+    """The records of a run.
+
+    Args:
+        folder: the run's; the file is ``metrics.jsonl``.
+        loggers: what opens loggers that get each new record too.
+
+    Returns:
+        The file.
+    """
+    return JsonLines(folder / "metrics.jsonl", also=[make(folder) for make in loggers])
 
 
 def _parse(line: str) -> list[dict[str, Any]]:
