@@ -28,7 +28,7 @@ from jaxkd.recipes._demo import (
     train_seed,
     versions,
 )
-from jaxkd.recipes._demo_report import DemoResult, explain, gain
+from jaxkd.recipes._demo_report import explain, gain
 from jaxkd.recipes._digits import Digits, augment, hide_labels, load_digits
 from jaxkd.recipes._experiment import (
     Experiment,
@@ -38,13 +38,14 @@ from jaxkd.recipes._experiment import (
     alone_and_distilled,
     kd,
 )
-from jaxkd.recipes._experiment_report import ExperimentResult, Trial
+from jaxkd.recipes._experiment_report import Trial
 from jaxkd.recipes._experiment_run import run_experiment
 from jaxkd.recipes._export_run import export_run, read_exportable
 from jaxkd.recipes._exports import Exportable, export_formats
 from jaxkd.recipes._folder import FolderError, lock_folder, open_folder, read_config
 from jaxkd.recipes._mnist import MnistConfig, mnist, mnist_experiment
 from jaxkd.recipes._pruning import Cut, Ticket, lottery_ticket, prune_and_distil
+from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import change, from_json, to_json
 from jaxkd.recipes._sources import load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
@@ -57,11 +58,9 @@ __all__ = [
     "CompressResult",
     "Cut",
     "DemoConfig",
-    "DemoResult",
     "Digits",
     "Distil",
     "Experiment",
-    "ExperimentResult",
     "Export",
     "Exportable",
     "Factorize",
@@ -73,6 +72,7 @@ __all__ = [
     "Quantize",
     "Range",
     "Recipe",
+    "Result",
     "Runner",
     "Shrink",
     "Splits",

@@ -13,7 +13,7 @@ from jaxkd.recipes._compress_stages import (
     kind_of,
     stage_from,
 )
-from jaxkd.recipes._settings import known, to_json
+from jaxkd.recipes._settings import check_counts, known, to_json
 
 # Stages that work on arrays, and those after which the arrays are no longer there.
 _NOT_AFTER = {
@@ -66,13 +66,7 @@ class CompressConfig:
     save_every: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "teacher_steps", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1, got {getattr(self, name)}."
-                )
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"`seed` must be in [0, 2**31), got {self.seed}.")
+        check_counts(self, "batch_size", "teacher_steps", "save_every")
         _checks.check_fraction(floor=self.floor, soft_weight=self.soft_weight)
         _checks.check_positive(temperature=self.temperature)
         _check_stages(self.stages)

@@ -21,7 +21,7 @@ import optax
 from jaxkd import _checks, compress, data, models, objectives, report, train
 from jaxkd._version import __version__
 from jaxkd.models import Model, Variables
-from jaxkd.recipes._demo_report import DemoResult, Seed, finish
+from jaxkd.recipes._demo_report import Seed, finish
 from jaxkd.recipes._digits import (
     NUM_CLASSES,
     Digits,
@@ -30,6 +30,8 @@ from jaxkd.recipes._digits import (
     load_digits,
 )
 from jaxkd.recipes._folder import lock_folder, open_folder
+from jaxkd.recipes._result import Result
+from jaxkd.recipes._settings import check_counts
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 
 
@@ -69,13 +71,7 @@ class DemoConfig:
     save_every: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "steps", "batch_size", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1, got {getattr(self, name)}."
-                )
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"`seed` must be in [0, 2**31), got {self.seed}.")
+        check_counts(self, "seeds", "steps", "batch_size", "save_every")
         if self.labels % NUM_CLASSES or not 0 < self.labels <= 900:
             raise ValueError(
                 f"`labels` must be a multiple of 10, at most 900, got {self.labels}."
@@ -97,7 +93,7 @@ def demo(
     resume: bool = False,
     quiet: bool = False,
     loggers: Sequence[report.MakeLogger] = (),
-) -> DemoResult:
+) -> Result:
     """Runs the main job and writes its report.
 
     Args:
@@ -130,7 +126,7 @@ def _run(
     digits: Digits,
     console: Any,
     records: report.JsonLines,
-) -> DemoResult:
+) -> Result:
     records.keep(lambda record: "step" in record)
     student, teacher = make_models(config)
     stages = make_stages(config, student, teacher)

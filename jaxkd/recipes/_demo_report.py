@@ -12,6 +12,7 @@ from jaxkd import compress, deploy, report, trees
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._digits import Digits
 from jaxkd.recipes._exports import intact_artefact
+from jaxkd.recipes._result import Result
 
 _BATCH = 250
 # The models that are exported, and the folders they are exported to. Both students
@@ -22,18 +23,6 @@ _EXPORTED = {
     "pruned": "student-pruned",
     "int8": "student",
 }
-
-
-class DemoResult(NamedTuple):
-    """What came out.
-
-    Attributes:
-        rows: the rows of the table, the teacher first.
-        words: the result in plain words.
-    """
-
-    rows: list[report.Row]
-    words: list[str]
 
 
 class Seed(NamedTuple):
@@ -55,7 +44,7 @@ def finish(
     student: Model,
     teacher: Model,
     seeds: Sequence[Seed],
-) -> DemoResult:
+) -> Result:
     """Exports the models of the first seed, measures all, and writes the report.
 
     Args:
@@ -96,7 +85,7 @@ def finish(
         title=f"Handwritten digits, {labels} labels for the student",
     )
     report.write_result(folder, rows, words)
-    return DemoResult(rows, words)
+    return Result(rows, words)
 
 
 def make_rows(

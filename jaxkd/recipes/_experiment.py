@@ -7,6 +7,7 @@ from typing import NamedTuple
 from jaxkd import _checks, data, objectives
 from jaxkd.models import Model, Variables
 from jaxkd.objectives import Objective
+from jaxkd.recipes._settings import check_counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +40,9 @@ class Training:
     save_every: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "teacher_steps", "steps", "batch_size", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1, got {getattr(self, name)}."
-                )
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"`seed` must be in [0, 2**31), got {self.seed}.")
+        check_counts(
+            self, "seeds", "teacher_steps", "steps", "batch_size", "save_every"
+        )
         if self.weight_decay < 0:
             raise ValueError(
                 f"`weight_decay` must not be negative, got {self.weight_decay}."

@@ -13,22 +13,11 @@ from jaxkd.models import Variables
 from jaxkd.recipes._demo_report import points_between
 from jaxkd.recipes._experiment import Experiment
 from jaxkd.recipes._exports import intact_artefact
+from jaxkd.recipes._result import Result
 
 _BATCH = 250
 _SHOWN = 10
 _Row = tuple[str, ...]
-
-
-class ExperimentResult(NamedTuple):
-    """What came out.
-
-    Attributes:
-        rows: the rows of the table, the teacher first.
-        words: the result in plain words.
-    """
-
-    rows: list[report.Row]
-    words: list[str]
 
 
 class Trial(NamedTuple):
@@ -51,7 +40,7 @@ def finish(
     experiment: Experiment,
     trials: Sequence[Trial],
     records: report.JsonLines,
-) -> ExperimentResult:
+) -> Result:
     """Exports the models of the first seed, measures all, and writes the report.
 
     Args:
@@ -81,7 +70,7 @@ def finish(
     text += [f"![{p.title}]({p.picture.name})" for p in parts if p.picture is not None]
     report.write_atomically(folder / "report.md", "\n\n".join(text) + "\n")
     report.write_result(folder, rows, words)
-    return ExperimentResult(rows, words)
+    return Result(rows, words)
 
 
 _ABOUT_BEST = (

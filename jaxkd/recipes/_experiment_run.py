@@ -12,8 +12,9 @@ from jaxkd import data, objectives, report, train
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._demo import versions
 from jaxkd.recipes._experiment import Experiment, Training, Way
-from jaxkd.recipes._experiment_report import ExperimentResult, Trial, finish
+from jaxkd.recipes._experiment_report import Trial, finish
 from jaxkd.recipes._folder import lock_folder, open_folder
+from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import to_json
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 
@@ -29,7 +30,7 @@ def run_experiment(
     resume: bool = False,
     quiet: bool = False,
     loggers: Sequence[report.MakeLogger] = (),
-) -> ExperimentResult:
+) -> Result:
     """Trains the teacher and all students for every seed, and writes the report.
 
     Args:

@@ -10,8 +10,8 @@ from jax import numpy as jnp
 from jaxkd import _checks, models, objectives, report
 from jaxkd._types import Batch, PRNGKey
 from jaxkd.recipes._experiment import Experiment, Training, Way, alone_and_distilled
-from jaxkd.recipes._experiment_report import ExperimentResult
 from jaxkd.recipes._experiment_run import run_experiment
+from jaxkd.recipes._result import Result
 from jaxkd.recipes._sources import load_images
 
 _NETWORKS = ("mlp", "cnn")
@@ -57,7 +57,7 @@ def mnist(
     resume: bool = False,
     quiet: bool = False,
     loggers: Sequence[report.MakeLogger] = (),
-) -> ExperimentResult:
+) -> Result:
     """A teacher of wide layers, students of narrow ones: alone, distilled, matched.
 
     Args:

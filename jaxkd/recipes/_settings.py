@@ -86,6 +86,25 @@ def known(cls: type[Any], found: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def check_counts(config: Any, *names: str) -> None:
+    """Raises unless these settings are at least 1, and the seed is one.
+
+    Args:
+        config: with ``seed`` and the settings.
+        names: of the settings.
+
+    Raises:
+        ValueError: for the first that is not.
+    """
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(
+                f"`{name}` must be at least 1, got {getattr(config, name)}."
+            )
+    if not 0 <= config.seed < 2**31:
+        raise ValueError(f"`seed` must be in [0, 2**31), got {config.seed}.")
+
+
 def change(settings: Mapping[str, Any], words: Iterable[str]) -> dict[str, Any]:
     """Settings with some of them changed by words such as ``steps=100``.
 
