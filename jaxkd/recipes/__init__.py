@@ -48,6 +48,7 @@ from jaxkd.recipes._pruning import Cut, Ticket, lottery_ticket, prune_and_distil
 from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import change, from_json, to_json
 from jaxkd.recipes._sources import load_images
+from jaxkd.recipes._speech import Listener, SpeechConfig, speech, speech_experiment
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
@@ -67,6 +68,7 @@ __all__ = [
     "FineTune",
     "FloorError",
     "FolderError",
+    "Listener",
     "MnistConfig",
     "Prune",
     "Quantize",
@@ -75,6 +77,7 @@ __all__ = [
     "Result",
     "Runner",
     "Shrink",
+    "SpeechConfig",
     "Splits",
     "Stage",
     "Task",
@@ -117,6 +120,8 @@ __all__ = [
     "read_run",
     "rebuild_digits",
     "run_experiment",
+    "speech",
+    "speech_experiment",
     "to_json",
     "train_seed",
     "tune",

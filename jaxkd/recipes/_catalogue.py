@@ -9,9 +9,11 @@ from jaxkd.recipes._compress import compress
 from jaxkd.recipes._compress_config import CompressConfig
 from jaxkd.recipes._compress_saved import config_of
 from jaxkd.recipes._demo import DemoConfig, demo
+from jaxkd.recipes._experiment import Experiment
 from jaxkd.recipes._folder import FolderError, read_config
-from jaxkd.recipes._mnist import MnistConfig, mnist
+from jaxkd.recipes._mnist import MnistConfig, mnist, mnist_experiment
 from jaxkd.recipes._settings import from_json
+from jaxkd.recipes._speech import SpeechConfig, speech, speech_experiment
 
 
 class Recipe(NamedTuple):
@@ -22,11 +24,13 @@ class Recipe(NamedTuple):
         config: its settings, a frozen dataclass whose values are plain.
         run: ``run(config, folder, *, resume=False, quiet=False, loggers=())``, which
             returns the rows of the report's table as ``rows``.
+        experiment: from a config to the models and data, of a recipe that is one.
     """
 
     summary: str
     config: type[Any]
     run: Callable[..., Any]
+    experiment: Callable[[Any], Experiment] | None = None
 
 
 #: The recipes by name.
@@ -47,6 +51,13 @@ RECIPES: Mapping[str, Recipe] = {
         "CNN a smaller one",
         MnistConfig,
         mnist,
+        mnist_experiment,
+    ),
+    "speech": Recipe(
+        "spoken digits: log-mel spectrograms, a convolutional teacher, a tiny student",
+        SpeechConfig,
+        speech,
+        speech_experiment,
     ),
 }
 

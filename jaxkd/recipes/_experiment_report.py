@@ -99,7 +99,7 @@ def _export(
     """Writes the artefacts which are not there yet, and loads those that are."""
     artefacts = {}
     for name, variables in trial.variables.items():
-        place = folder / _slug(name)
+        place = folder / slug(name)
         found = intact_artefact(place)
         if found is None:
             teacher = name == "teacher"
@@ -115,7 +115,15 @@ def _export(
     return artefacts
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A model's name as that of its folder.
+
+    Args:
+        name: ``"student 16, alone"``.
+
+    Returns:
+        ``"student-16-alone"``.
+    """
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

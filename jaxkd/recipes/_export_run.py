@@ -8,9 +8,11 @@ import jax
 
 from jaxkd import _checks, compress, deploy
 from jaxkd.models import Model, Variables
+from jaxkd.recipes._catalogue import RECIPES, read_run
 from jaxkd.recipes._compress_saved import read_compressed
 from jaxkd.recipes._demo import DemoConfig, make_models
 from jaxkd.recipes._digits import ABOUT, Digits, load_digits
+from jaxkd.recipes._experiment_report import slug
 from jaxkd.recipes._exports import (
     Exportable,
     export_formats,
@@ -19,7 +21,7 @@ from jaxkd.recipes._exports import (
     write_card,
 )
 from jaxkd.recipes._folder import FolderError, read_config
-from jaxkd.recipes._settings import from_json
+from jaxkd.recipes._settings import from_json, to_json
 
 
 def export_run(
@@ -81,9 +83,45 @@ def read_exportable(folder: str | pathlib.Path, name: str) -> Exportable:
     """
     folder = pathlib.Path(folder)
     record = read_config(folder)
-    if record is not None and record["config"].get("recipe") == "compress":
+    recipe = "demo" if record is None else record["config"].get("recipe", "demo")
+    if record is not None and recipe == "compress":
         return read_compressed(folder, record["config"], name)
-    return _read_demo(folder, record, name)
+    if recipe == "demo":
+        return _read_demo(folder, record, name)
+    return _read_experiment(folder, name)
+
+
+def _read_experiment(folder: pathlib.Path, name: str) -> Exportable:
+    recipe, config = read_run(folder)
+    make = RECIPES[recipe].experiment
+    if make is None:
+        raise FolderError(f"the models of {folder} cannot be made again.")
+    experiment = make(config)
+    models = {slug("teacher"): experiment.teacher}
+    models |= {slug(way): found.model for way, found in experiment.ways.items()}
+    if name not in models:
+        raise FileNotFoundError(
+            f"{folder} has no model {name!r}; {_checks.nearest(name, models)}"
+        )
+    if not (folder / "exported" / name).is_dir():
+        raise FileNotFoundError(f"{folder} holds no finished run.")
+    train, test = experiment.splits.train, experiment.splits.test
+    first = {key: test[key][:1] for key in experiment.inputs}
+
+    def variables(which: str) -> Variables:
+        like = models[which].init(jax.random.key(0), first)
+        return deploy.load_weights(folder / "exported" / which, like=like)
+
+    return Exportable(
+        models[name],
+        variables(name),
+        variables("teacher"),
+        {"recipe": recipe, **to_json(config)},
+        train,
+        test,
+        experiment.inputs,
+        experiment.splits.about,
+    )
 
 
 def _read_demo(

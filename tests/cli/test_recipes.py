@@ -116,3 +116,15 @@ def test_what_cannot_be_resumed(tmp_path, capsys):
     (tmp_path / "config.json").write_text("{")
     assert run("resume", tmp_path) == 1
     assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_model_of_an_experiment_is_exported_again(done, capsys):
+    words = ("export", done, "--to", "stablehlo", "--model", "student-8-distilled")
+    assert run(*words) == 0
+    (place,) = capsys.readouterr().out.split()
+    shown = json.loads(
+        (done / "exported" / place.split("/")[-1] / "card.json").read_text()
+    )
+    assert shown["recipe"]["recipe"] == "mnist"
+    assert run("export", done, "--to", "stablehlo", "--model", "student-9") == 2
+    assert "did you mean 'student-8-alone'" in capsys.readouterr().err
