@@ -1,5 +1,6 @@
 """Data: dict batches with `index` and `mask`, from arrays and from TFDS."""
 
+from jaxkd.data import augment
 from jaxkd.data._arrays import (
     Arrays,
     EvalBatches,
@@ -14,6 +15,7 @@ __all__ = [
     "EvalBatches",
     "TrainBatches",
     "Transform",
+    "augment",
     "eval_batches",
     "from_tfds",
     "tfds_arrays",
