@@ -1,4 +1,4 @@
-"""Data: dict batches with `index` and `mask`, from arrays and from TFDS."""
+"""Data: dict batches with `index` and `mask`, from arrays, files and TFDS."""
 
 from jaxkd.data import augment
 from jaxkd.data._arrays import (
@@ -8,15 +8,27 @@ from jaxkd.data._arrays import (
     Transform,
     eval_batches,
 )
+from jaxkd.data._audio import read_audio
+from jaxkd.data._dataset import Dataset
+from jaxkd.data._images import read_images
+from jaxkd.data._tables import read_npz, read_parquet
+from jaxkd.data._text import read_text, tokenize
 from jaxkd.data._tfds import from_tfds, tfds_arrays
 
 __all__ = [
     "Arrays",
+    "Dataset",
     "EvalBatches",
     "TrainBatches",
     "Transform",
     "augment",
     "eval_batches",
     "from_tfds",
+    "read_audio",
+    "read_images",
+    "read_npz",
+    "read_parquet",
+    "read_text",
     "tfds_arrays",
+    "tokenize",
 ]

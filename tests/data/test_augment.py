@@ -171,7 +171,9 @@ def test_angles_are_drawn_from_the_range():
     # How far the tip of a pointer goes says the angle.
     image = np.zeros((400, 41, 41, 1), np.float32)
     image[:, 20, 39:] = 1
-    turned = np.asarray(draw(augment.rotate(degrees=(10, 40)), {"image": image})["image"])
+    turned = np.asarray(
+        draw(augment.rotate(degrees=(10, 40)), {"image": image})["image"]
+    )
     grid = np.arange(41) - 20
     rows = (turned[..., 0].sum(2) * grid).sum(1) / turned.sum((1, 2, 3))
     columns = (turned[..., 0].sum(1) * grid).sum(1) / turned.sum((1, 2, 3))

@@ -67,7 +67,8 @@ def mixup(*, alpha: float = 0.2, classes: int | None = None) -> Transform:
 
     def mix(_: PRNGKey, x: Array, other: Array, share: Array) -> tuple[Array, Array]:
         a, b = x.astype(jnp.float32), other.astype(jnp.float32)
-        return share * a + (1 - share) * b, share
+        # Padding may be NaN.
+        return jnp.where(share < 1, share * a + (1 - share) * b, a), share
 
     return _mixing(mix, "mixup", alpha, classes)
 
@@ -134,7 +135,9 @@ def _mixing(mix: _Mix, name: str, alpha: float, classes: int | None) -> Transfor
 
     def transform(key: PRNGKey, batch: dict[str, Any]) -> dict[str, Any]:
         image = read(batch, name, "image", "batch, height, width, channels")
-        mixed, other, share = run(key, image, batch.get("mask", np.ones(len(image), bool)))
+        mixed, other, share = run(
+            key, image, batch.get("mask", np.ones(len(image), bool))
+        )
         result = {**batch, "image": mixed}
         result.pop("label", None)
         if classes is not None:

@@ -1,6 +1,5 @@
 """Rotation and zoom: pixels between pixels are interpolated."""
 
-import jax
 from jax import numpy as jnp
 from jaxtyping import Array
 
