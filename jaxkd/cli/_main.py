@@ -10,6 +10,7 @@ from jaxkd._version import __version__
 from jaxkd.cli import (
     _bench,
     _compress,
+    _data,
     _demo,
     _export,
     _predict,
@@ -17,7 +18,7 @@ from jaxkd.cli import (
     _serve,
 )
 
-_COMMANDS = (_demo, _compress, _recipes, _export, _bench, _predict, _serve)
+_COMMANDS = (_demo, _compress, _recipes, _export, _bench, _predict, _serve, _data)
 # What the user asked for is wrong, rather than the doing of it.
 _USAGE = (ValueError, TypeError, KeyError, FileNotFoundError)
 

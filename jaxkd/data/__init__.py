@@ -11,6 +11,7 @@ from jaxkd.data._arrays import (
 from jaxkd.data._audio import read_audio
 from jaxkd.data._dataset import Dataset
 from jaxkd.data._images import read_images
+from jaxkd.data._prepare import prepare
 from jaxkd.data._tables import read_npz, read_parquet
 from jaxkd.data._text import read_text, tokenize
 from jaxkd.data._tfds import from_tfds, tfds_arrays
@@ -24,6 +25,7 @@ __all__ = [
     "augment",
     "eval_batches",
     "from_tfds",
+    "prepare",
     "read_audio",
     "read_images",
     "read_npz",

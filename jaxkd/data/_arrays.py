@@ -66,7 +66,7 @@ class TrainBatches:
             ValueError: if there are no examples, lengths differ, the batch size is not
                 positive or cannot be shared, or a label is out of range.
         """
-        self._arrays = _check_arrays(arrays, batch_size)
+        self._arrays = check_arrays(arrays, batch_size)
         self._length = len(next(iter(self._arrays.values())))
         if num_classes is not None:
             labels = _checks.get(self._arrays, "label", "`num_classes`")
@@ -199,7 +199,7 @@ def eval_batches(arrays: Arrays, *, batch_size: int) -> EvalBatches:
         >>> [batch["mask"].tolist() for batch in batches]
         [[True, True], [True, False]]
     """
-    return EvalBatches(_check_arrays(arrays, batch_size), batch_size)
+    return EvalBatches(check_arrays(arrays, batch_size), batch_size)
 
 
 def _take(arrays: Mapping[str, np.ndarray], index: np.ndarray) -> dict[str, Any]:
@@ -209,7 +209,20 @@ def _take(arrays: Mapping[str, np.ndarray], index: np.ndarray) -> dict[str, Any]
     return batch
 
 
-def _check_arrays(arrays: Arrays, batch_size: int) -> dict[str, np.ndarray]:
+def check_arrays(arrays: Arrays, batch_size: int = 1) -> dict[str, np.ndarray]:
+    """The arrays on the host, of which there must be examples, as many in each.
+
+    Args:
+        arrays: a dict of arrays.
+        batch_size: at least 1.
+
+    Returns:
+        A dict of NumPy arrays.
+
+    Raises:
+        ValueError: if there are no examples, lengths differ, or the batch size is not
+            positive.
+    """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     arrays = {name: np.asarray(x) for name, x in arrays.items()}

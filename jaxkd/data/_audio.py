@@ -20,7 +20,7 @@ def read_audio(
     classes: Sequence[str] | None = None,
     class_of: ClassOf = class_folder,
 ) -> Dataset:
-    """Reads recordings (WAV, PCM) that lie in a folder for each class.
+    r"""Reads recordings (WAV, PCM) that lie in a folder for each class.
 
     Args:
         source: a folder, or a tar, compressed or not.
@@ -51,7 +51,7 @@ def read_audio(
         ...     (folder / name).mkdir()
         ...     with wave.open(str(folder / name / "1.wav"), "wb") as file:
         ...         file.setparams((1, 2, 8000, 0, "NONE", ""))
-        ...         file.writeframes(n * b"\\x00\\x40")
+        ...         file.writeframes(n * b"\x00\x40")
         >>> print(data.read_audio(folder, rate=8000).arrays["audio"])
         [[0.5 0.5 0. ]
          [0.5 0.5 0.5]]

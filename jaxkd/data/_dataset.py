@@ -49,12 +49,13 @@ def class_folder(path: pathlib.PurePosixPath) -> str | None:
     return path.parent.name
 
 
-def need(module: str, doing: str) -> Any:
-    """Imports a module of the extra ``data``.
+def need(module: str, doing: str, extra: str = "data") -> Any:
+    """Imports a module of an extra.
 
     Args:
         module: its name.
         doing: who needs it, for the error.
+        extra: what to install.
 
     Returns:
         The module.
@@ -66,7 +67,7 @@ def need(module: str, doing: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"{doing} needs {error.name}: pip install 'jaxkd[data]'."
+            f"{doing} needs {error.name}: pip install 'jaxkd[{extra}]'."
         ) from error
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from jax import numpy as jnp
 
 from jaxkd import _checks
-from jaxkd.data._arrays import Arrays
+from jaxkd.data._arrays import Arrays, check_arrays
 from jaxkd.data._dataset import Dataset, encode, need
 
 Columns: TypeAlias = Sequence[str] | Mapping[str, str] | None
@@ -24,8 +25,8 @@ def read_npz(
 
     Args:
         file: the file. Pickled objects are refused: they can run programs.
-        columns: the arrays to read; of a dict, keys are the names in the batches, values
-            those in the file. All by default.
+        columns: the arrays to read; of a dict, keys are the names in the batches,
+            values those in the file. All by default.
         classes: the names of the classes. A ``label`` of strings becomes numbers, by
             default of those found, sorted.
 
@@ -50,15 +51,7 @@ def read_npz(
         ([0, 1], ('no', 'yes'))
     """
     file = _existing(file)
-    try:
-        with np.load(file, allow_pickle=False) as found:
-            if not isinstance(found, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array, not named ones")
-            names = _names(columns, found.files)
-            stored = {name: _array(found, key, file) for name, key in names.items()}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"cannot read {file}: {error}.") from error
-    return _dataset(stored, classes, file)
+    return _dataset(read_arrays(file, columns), classes, file)
 
 
 def read_parquet(
@@ -88,8 +81,7 @@ def read_parquet(
 
     Examples:
         >>> import pathlib, tempfile
-        >>> pyarrow = __import__("pytest").importorskip("pyarrow")
-        >>> import pyarrow.parquet
+        >>> import pyarrow, pyarrow.parquet
         >>> from jaxkd import data
         >>> file = pathlib.Path(tempfile.mkdtemp()) / "a.parquet"
         >>> table = pyarrow.table({"age": [3, 4], "size": ["s", "l"]})
@@ -98,8 +90,8 @@ def read_parquet(
         >>> dataset.arrays["label"].tolist(), dataset.classes
         ([1, 0], ('l', 's'))
     """
-    pyarrow = need("pyarrow", "reading Parquet")
-    parquet = need("pyarrow.parquet", "reading Parquet")
+    pyarrow = need("pyarrow", "reading Parquet", "parquet")
+    parquet = need("pyarrow.parquet", "reading Parquet", "parquet")
     file = _existing(file)
     try:
         with parquet.ParquetFile(file) as found:
@@ -111,6 +103,30 @@ def read_parquet(
         raise ValueError(f"cannot read {file}: {error}.") from error
     stored = {name: _column(table, key) for name, key in names.items()}
     return _dataset(stored, classes, file)
+
+
+def read_arrays(file: pathlib.Path, columns: Columns = None) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz``.
+
+    Args:
+        file: the file.
+        columns: as in :func:`read_npz`.
+
+    Returns:
+        A dict of arrays.
+
+    Raises:
+        KeyError: if an array is missing.
+        ValueError: if the file cannot be read, or an array holds pickled objects.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            if not isinstance(found, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array, not named ones")
+            names = _names(columns, found.files)
+            return {name: _array(found, key, file) for name, key in names.items()}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"cannot read {file}: {error}.") from error
 
 
 def _existing(file: str | pathlib.Path) -> pathlib.Path:
@@ -138,31 +154,31 @@ def _column(table: Any, key: str) -> np.ndarray:
     column = table.column(key)
     if column.null_count:
         raise ValueError(f"column {key!r} has {column.null_count} gaps (nulls).")
-    values = column.to_pylist()
-    array = (
-        np.array(values) if not isinstance(values[0], str) else np.array(values, "O")
-    )
-    if array.dtype.kind == "O" and not all(isinstance(x, str) for x in values):
+    try:
+        array = column.to_numpy()
+        if array.dtype.kind == "O":  # lists, strings, or categories
+            array = np.array(column.to_pylist())
+    except ValueError as error:
+        raise ValueError(f"column {key!r}, of {column.type}: {error}.") from error
+    if array.dtype.kind not in "biufU":
         raise ValueError(
             f"column {key!r}, of {column.type}, is neither numbers, lists of one "
             "length, nor text."
         )
-    return array
+    return array.astype(object) if array.dtype.kind == "U" else array
 
 
 def _dataset(
     arrays: Arrays, classes: Sequence[str] | None, file: pathlib.Path
 ) -> Dataset:
-    lengths = {name: len(x) if x.ndim else None for name, x in arrays.items()}
-    if not lengths or 0 in lengths.values():
-        raise ValueError(f"the dataset is empty: {file}, {lengths}.")
-    if None in lengths.values() or len(set(lengths.values())) > 1:
-        raise ValueError(
-            f"the arrays of {file} have different lengths: {lengths}; `columns` chooses."
-        )
-    names = tuple(classes or ())
+    try:
+        arrays = check_arrays(arrays)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error} `columns` chooses what to read.") from error
     label = arrays.get("label")
     if label is not None and label.dtype.kind in "UO":
         numbers, names = encode([str(x) for x in label], classes)
-        arrays = {**arrays, "label": numbers}
-    return Dataset(arrays, names)
+        return Dataset({**arrays, "label": numbers}, names)
+    if label is not None and classes is not None:
+        _checks.check_label_range(jnp.asarray(label), len(classes))
+    return Dataset(arrays, tuple(classes or ()))

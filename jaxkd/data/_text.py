@@ -26,7 +26,7 @@ def read_text(
     classes: Sequence[str] | None = None,
     class_of: ClassOf = class_folder,
 ) -> Dataset:
-    """Reads texts with labels.
+    r"""Reads texts with labels.
 
     Args:
         source: a file with one example a line, its label first; or a folder or a tar
@@ -51,7 +51,7 @@ def read_text(
         >>> import pathlib, tempfile
         >>> from jaxkd import data
         >>> file = pathlib.Path(tempfile.mkdtemp()) / "train"
-        >>> _ = file.write_text("bad dull\\ngood a joy\\n")
+        >>> _ = file.write_text("bad dull\ngood a joy\n")
         >>> dataset = data.read_text(file)
         >>> dataset.arrays["text"].tolist(), dataset.arrays["label"].tolist()
         (['dull', 'a joy'], [0, 1])
@@ -98,15 +98,15 @@ def tokenize(
         ModuleNotFoundError: if ``tokenizers`` is not installed.
 
     Examples:
+        >>> import tokenizers
         >>> from jaxkd import data
-        >>> tokenizers = __import__("pytest").importorskip("tokenizers")
         >>> words = tokenizers.models.WordLevel({"?": 0, "a": 1, "b": 2}, unk_token="?")
         >>> tokenizer = tokenizers.Tokenizer(words)
         >>> tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
         >>> data.tokenize(["a b", "b"], tokenizer, max_length=3)["tokens"].tolist()
         [[1, 2, 0], [2, 0, 0]]
     """
-    module = need("tokenizers", "tokenizing")
+    module = need("tokenizers", "tokenizing", "text")
     if not isinstance(tokenizer, module.Tokenizer):
         file = pathlib.Path(tokenizer)
         if not file.is_file():
