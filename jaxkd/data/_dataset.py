@@ -1,8 +1,12 @@
 """What the readers of files return, and the files they read."""
 
+import contextlib
+import functools
 import importlib
+import lzma
 import pathlib
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -95,7 +99,7 @@ def walk(
     found = False
     for path, read in (_in_folder if source.is_dir() else _in_tar)(source):
         inside = _inside(path, split)
-        hidden = any(part.startswith(".") for part in path.parts)
+        hidden = any(part.startswith(".") and part != ".." for part in path.parts)
         if inside is not None and not hidden and path.suffix.lower() in suffixes:
             found = True
             yield inside, read()
@@ -126,21 +130,26 @@ def _in_folder(source: pathlib.Path) -> _Files:
 
 
 def _in_tar(source: pathlib.Path) -> _Files:
+    def read(member: tarfile.TarInfo) -> bytes:
+        if member.size > _MAX_FILE:
+            raise ValueError(f"{member.name} is too large: {member.size:,} bytes.")
+        with _readable(source):
+            stream = tar.extractfile(member)
+            return stream.read() if stream else b""
+
+    with _readable(source), tarfile.open(source) as tar:
+        for member in tar:
+            if member.isfile():
+                path = pathlib.PurePosixPath(member.name)
+                yield path, functools.partial(read, member)
+
+
+@contextlib.contextmanager
+def _readable(source: pathlib.Path) -> Iterator[None]:
     try:
-        with tarfile.open(source) as tar:
-            for member in tar:
-                if member.isfile():
-                    read = lambda member=member: _member(tar, member)
-                    yield pathlib.PurePosixPath(member.name), read
-    except (tarfile.TarError, EOFError, OSError) as error:
+        yield
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"cannot read {source} as a tar: {error}.") from error
-
-
-def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if member.size > _MAX_FILE:
-        raise ValueError(f"{member.name} is too large: {member.size:,} bytes.")
-    stream = tar.extractfile(member)
-    return stream.read() if stream else b""
 
 
 def collect(

@@ -97,7 +97,7 @@ def read_parquet(
         with parquet.ParquetFile(file) as found:
             names = _names(columns, found.schema_arrow.names)
             for key in names.values():
-                _checks.get(dict.fromkeys(found.schema_arrow.names), key, str(file))
+                _check_known(key, found.schema_arrow.names, file)
             table = found.read(columns=list(dict.fromkeys(names.values())))
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"cannot read {file}: {error}.") from error
@@ -120,7 +120,8 @@ def read_arrays(file: pathlib.Path, columns: Columns = None) -> dict[str, np.nda
         ValueError: if the file cannot be read, or an array holds pickled objects.
     """
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with file.open("rb") as stream:
+            found = np.load(stream, allow_pickle=False)
             if not isinstance(found, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array, not named ones")
             names = _names(columns, found.files)
@@ -143,11 +144,16 @@ def _names(columns: Columns, found: Sequence[str]) -> dict[str, str]:
 
 
 def _array(found: Any, key: str, file: pathlib.Path) -> np.ndarray:
-    _checks.get(dict.fromkeys(found.files), key, str(file))
+    _check_known(key, found.files, file)
     try:
         return found[key]
     except ValueError as error:
         raise ValueError(f"array {key!r}: {error}") from error
+
+
+def _check_known(key: str, found: Sequence[str], file: pathlib.Path) -> None:
+    if key not in found:
+        raise KeyError(f"{file} has no {key!r}; {_checks.nearest(key, found)}")
 
 
 def _column(table: Any, key: str) -> np.ndarray:

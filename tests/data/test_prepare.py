@@ -86,9 +86,7 @@ def test_images_of_many_kinds(tmp_path):
         for split in ("train", "test")
         for example in builder.as_data_source(split=split)
     )
-    assert shapes == 2 * [(4, 4, 3)] + 2 * [(5, 6, 3)] + 2 * [(6, 5, 3)] + 2 * [
-        (8, 9, 3)
-    ] or shapes == sorted(2 * [(4, 4, 3), (5, 6, 3), (6, 5, 3), (8, 9, 3)])
+    assert shapes == sorted(2 * [(4, 4, 3), (5, 6, 3), (6, 5, 3), (8, 9, 3)])
     data.prepare(tmp_path / "x", tmp_path, name="even", shape=(4, 3, 1), holdout=0.5)
     found = read(tmp_path, "even", "train")
     whole = data.read_images(tmp_path / "x", shape=(4, 3, 1), dtype=np.uint8).arrays
@@ -135,7 +133,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(tmp_path):
     prepare = lambda source="x", **kwargs: data.prepare(
         tmp_path / source, out, **{"name": "pets", **kwargs}
     )
-    with pytest.raises(ValueError, match="`name` must be small letters.*'My pets'"):
+    with pytest.raises(ValueError, match=r"`name` must be small letters.*'My pets'"):
         prepare(name="My pets")
     with pytest.raises(ValueError, match="`holdout` must be strictly between 0 and 1"):
         prepare(holdout=1.0)
@@ -158,7 +156,10 @@ def test_what_is_wrong_is_said_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match=r"test has .*\[4\].*, but train has .*\[3\]"):
         prepare("a.npz")
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 3)), label=np.array([-1, 0]))
-    with pytest.raises(ValueError, match="labels must be 0 or more|too few examples"):
+    with pytest.raises(ValueError, match="too few examples"):
+        prepare("a.npz")
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 3)), label=np.array([-1, 0, -1, 0]))
+    with pytest.raises(ValueError, match="labels must be 0 or more, got -1"):
         prepare("a.npz")
     with pytest.raises(ValueError, match="`shape` is of image files"):
         prepare("a.npz", shape=(3, 3, 1))
@@ -180,7 +181,7 @@ import sys, time
 from jaxkd.data import _prepare_images
 stored = _prepare_images._stored
 def slow(*args):
-    print("writing", flush=True)
+    print("writing", file=sys.__stdout__, flush=True)
     time.sleep(0.2)
     return stored(*args)
 _prepare_images._stored = slow

@@ -98,10 +98,10 @@ def test_unreadable_images_are_named(how, tmp_path):
     message = "it is no PNG or JPEG, or damaged"
     if how == "deep":
         Image.fromarray(pixels(0, (4, 4)).astype(np.uint16)).save(bad)
-        message = "more than 8 bits a channel"
+        message = "it has more than 8 bits a channel"
     elif how == "large":
         bad.write_bytes(png_of_size(20_000, 10_000))
-        message = "too many pixels"
+        message = "it has too many pixels"
     else:
         content = {"cut": whole[: len(whole) // 2], "text": b"hello", "empty": b""}
         bad.write_bytes(content[how])
@@ -264,9 +264,9 @@ def test_npz(tmp_path):
     found = data.read_npz(file, columns=["number"])
     assert list(found.arrays) == ["number"]
     assert found.classes == ()
-    with pytest.raises(ValueError, match="different lengths.*`columns` chooses"):
+    with pytest.raises(ValueError, match=r"different lengths.*`columns` chooses"):
         data.read_npz(file)
-    with pytest.raises(KeyError, match=r"needs batch|train_z.*did you mean 'train_x'"):
+    with pytest.raises(KeyError, match=r"has no 'train_z'; did you mean .*'train_x'"):
         data.read_npz(file, columns=["train_z"])
     with pytest.raises(ValueError, match=r"label 2 at position 2 is outside \[0, 2\)"):
         data.read_npz(file, columns={"label": "number"}, classes=("a", "b"))
@@ -316,7 +316,7 @@ def test_parquet(tmp_path):
     kinds = {name: found.arrays[name].dtype.kind for name in chosen}
     assert kinds == {"age": "i", "tall": "b", "text": "O", "pair": "f"}
     with pytest.raises(ValueError, match=r"'gaps' has 1 gaps"):
-        data.read_parquet(file)
+        data.read_parquet(file, columns=["gaps"])
     with pytest.raises(KeyError, match="did you mean 'age'"):
         data.read_parquet(file, columns=["agee"])
     for name in ("ragged", "record"):
