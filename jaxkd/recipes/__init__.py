@@ -28,7 +28,7 @@ from jaxkd.recipes._demo import (
     versions,
 )
 from jaxkd.recipes._demo_report import DemoResult, explain, gain
-from jaxkd.recipes._digits import Digits, augment, hide_labels, load_digits
+from jaxkd.recipes._digits import Digits, augment_digits, hide_labels, load_digits
 from jaxkd.recipes._experiment import (
     Experiment,
     Splits,
@@ -80,7 +80,7 @@ __all__ = [
     "Trial",
     "Way",
     "alone_and_distilled",
-    "augment",
+    "augment_digits",
     "change",
     "compress",
     "config_of",
