@@ -15,7 +15,7 @@ BRIGHT, CONTRAST, SATURATE, SHARPEN, SOLARIZE, POSTERIZE, AUTO, EQUALIZE = range
 
 def run(operation, signed, image=IMAGE):
     x = jnp.asarray(image, jnp.float32) / 255
-    return 255 * np.asarray(_policy.COLOURS[operation](x, jnp.float32(signed)))
+    return 255 * np.asarray(jax.jit(_policy.COLOURS[operation])(x, signed))
 
 
 @pytest.mark.parametrize("signed", [-0.7, 0.0, 0.4])
@@ -68,7 +68,7 @@ def test_moves():
     size = np.array(IMAGE.shape[:2])
     np.testing.assert_allclose(shift * size, [-0.45 * 0.5 * 12, 0])
     np.testing.assert_array_equal(matrix, np.eye(2))
-    moved = _policy.warp(x, jnp.eye(2), jnp.array([-3.0, 0.0]), 0.0)
+    moved = jax.jit(_policy.warp)(x, np.eye(2), np.array([-3.0, 0.0]), 0.0)
     np.testing.assert_array_equal(moved[3:], down)
     np.testing.assert_array_equal(moved[:3], 0)
     np.testing.assert_allclose(find(2, 1.0)[0], [[1, 0.3], [0, 1]])
