@@ -149,7 +149,8 @@ def _readable(source: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"cannot read {source} as a tar: {error}.") from error
+        words = str(error).partition("\n")[0].rstrip(":.")  # tarfile lists its attempts
+        raise ValueError(f"cannot read {source} as a tar: {words}.") from error
 
 
 def collect(

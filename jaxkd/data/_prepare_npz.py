@@ -61,7 +61,10 @@ def _splits(
         return {split: found[split] for split in SPLITS if split in found}
     whole = check_arrays({_entry(key, x): x for key, x in arrays.items()})
     length = len(next(iter(whole.values())))
-    held = hold_out(whole.get("label", np.zeros(length, int)), holdout, seed)
+    label = whole.get("label")
+    if label is None or not _is_label("label", label):
+        label = np.zeros(length, int)
+    held = hold_out(label, holdout, seed)
     return {
         "train": {name: x[~held] for name, x in whole.items()},
         "test": {name: x[held] for name, x in whole.items()},
@@ -80,6 +83,10 @@ def _is_images(name: str, array: np.ndarray) -> bool:
     return array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in {1, 3, 4})
 
 
+def _is_label(name: str, array: np.ndarray) -> bool:
+    return name == "label" and array.ndim == 1 and array.dtype.kind in "Uiu"
+
+
 def _kinds(arrays: dict[str, np.ndarray]) -> dict[str, str]:
     return {
         name: f"{'text' if x.dtype.kind == 'U' else x.dtype} {list(x.shape[1:])}"
@@ -96,7 +103,7 @@ def _features(
         if _is_images(name, x):
             size = x.shape[1:] if x.ndim == 4 else (*x.shape[1:], 1)
             features[name] = tfds.features.Image(shape=size, encoding_format="png")
-        elif name == "label" and x.ndim == 1 and x.dtype.kind in "Uiu":
+        elif _is_label(name, x):
             features[name], splits = _labels(tfds, splits)
         elif x.dtype.kind in "biuf":
             features[name] = tfds.features.Tensor(shape=x.shape[1:], dtype=x.dtype)
@@ -136,7 +143,7 @@ def _examples(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, dict[str, An
         for name, x in arrays.items():
             if _is_images(name, x):
                 example[name] = encode_png(x[i] if x.ndim == 4 else x[i][..., None])
-            elif name == "label" and x.ndim == 1 and x.dtype.kind in "iu":
+            elif _is_label(name, x):
                 example[name] = int(x[i])
             else:
                 example[name] = x[i]

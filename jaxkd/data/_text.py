@@ -144,7 +144,7 @@ def _lines(
 ) -> Iterator[tuple[str, str]]:
     try:
         whole = file.read_bytes().decode(encoding)
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, LookupError) as error:
         raise ValueError(
             f"{file} is not {encoding}: {error}; see `encoding`."
         ) from error

@@ -127,6 +127,16 @@ def test_arrays_of_features_and_names(tmp_path):
         np.testing.assert_array_equal(both[order], expected)
 
 
+def test_labels_that_are_no_classes_are_arrays(tmp_path):
+    label = np.random.default_rng(0).integers(0, 2, (10, 4))  # several at once
+    np.savez(tmp_path / "a.npz", x=np.arange(10.0), label=label)
+    data.prepare(tmp_path / "a.npz", tmp_path, name="many", holdout=0.3)
+    train, test = (read(tmp_path, "many", split) for split in ("train", "test"))
+    assert (len(train["x"]), len(test["x"])) == (7, 3)
+    for part in (train, test):
+        np.testing.assert_array_equal(part["label"], label[part["x"].astype(int)])
+
+
 def test_what_is_wrong_is_said_before_anything_is_written(tmp_path):
     write_images(tmp_path / "x")
     out = tmp_path / "out"
