@@ -44,7 +44,7 @@ def run(stage, arrays, seed, config, **kwargs):
             stage,
             arrays,
             batch_size=config.batch_size,
-            transform=recipes.augment,
+            transform=recipes.augment_digits,
             **kwargs,
         )
 

@@ -10,6 +10,7 @@ from jaxkd._version import __version__
 from jaxkd.cli import (
     _bench,
     _compress,
+    _data,
     _demo,
     _evaluate,
     _export,
@@ -31,6 +32,7 @@ _COMMANDS = (
     _bench,
     _predict,
     _serve,
+    _data,
 )
 # What the user asked for is wrong, rather than the doing of it.
 _USAGE = (ValueError, TypeError, KeyError, FileNotFoundError)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 
 from jaxkd import _checks
 from jaxkd._types import PRNGKey
+from jaxkd.data._order import Order
 
 Arrays: TypeAlias = Mapping[str, Any]
 Transform: TypeAlias = Callable[[PRNGKey, dict[str, Any]], dict[str, Any]]
@@ -66,25 +66,14 @@ class TrainBatches:
             ValueError: if there are no examples, lengths differ, the batch size is not
                 positive or cannot be shared, or a label is out of range.
         """
-        self._arrays = _check_arrays(arrays, batch_size)
-        self._length = len(next(iter(self._arrays.values())))
+        self._arrays = check_arrays(arrays, batch_size)
+        length = len(next(iter(self._arrays.values())))
         if num_classes is not None:
             labels = _checks.get(self._arrays, "label", "`num_classes`")
             _checks.check_label_range(labels, num_classes)
-        index, count = shard
-        if not 0 <= index < count or batch_size % count:
-            raise ValueError(
-                f"a batch of {batch_size} cannot be shared by {count} processes, of "
-                f"which this is number {index}."
-            )
-        self._own = slice(
-            index * batch_size // count, (index + 1) * batch_size // count
-        )
-        self._batch_size = batch_size
-        self._seed = seed
+        self._order = Order(length, batch_size=batch_size, seed=seed, shard=shard)
         self._transform = transform
         self._position = 0
-        self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self
@@ -108,12 +97,7 @@ class TrainBatches:
         Returns:
             A dict of plain numbers.
         """
-        return {
-            "batches": self._position,
-            "batch_size": self._batch_size,
-            "seed": self._seed,
-            "examples": self._length,
-        }
+        return self._order.state(self._position)
 
     def set_state(self, state: Mapping[str, int]) -> None:
         """Goes to a position.
@@ -124,36 +108,16 @@ class TrainBatches:
         Raises:
             ValueError: if it is of other batches.
         """
-        own = self.get_state()
-        for name in ("batch_size", "seed", "examples"):
-            if state[name] != own[name]:
-                raise ValueError(
-                    f"the saved position is of batches with {name} {state[name]}, "
-                    f"these have {own[name]}."
-                )
-        self._position = state["batches"]
+        self._position = self._order.position(state)
 
     def _batch(self, position: int) -> dict[str, Any]:
-        start = position * self._batch_size
-        stream = np.arange(start, start + self._batch_size)
-        epochs, places = np.divmod(stream, self._length)
-        index = np.empty(self._batch_size, np.int64)
-        for epoch in np.unique(epochs):
-            inside = epochs == epoch
-            index[inside] = self._permutation(int(epoch))[places[inside]]
+        index, own = self._order.rows(position), self._order.own
         if self._transform is None:
-            return _take(self._arrays, index[self._own])
-        key = jax.random.fold_in(jax.random.key(self._seed), position)
-        whole = self._transform(key, _take(self._arrays, index))
-        if self._own == slice(0, self._batch_size):
+            return _take(self._arrays, index[own])
+        whole = self._transform(self._order.key(position), _take(self._arrays, index))
+        if not self._order.shared:
             return whole
-        return {name: x[self._own] for name, x in whole.items()}
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if self._epoch[0] != epoch:
-            rng = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
-            self._epoch = (epoch, rng.permutation(self._length))
-        return self._epoch[1]
+        return {name: x[own] for name, x in whole.items()}
 
 
 class EvalBatches:
@@ -199,7 +163,7 @@ def eval_batches(arrays: Arrays, *, batch_size: int) -> EvalBatches:
         >>> [batch["mask"].tolist() for batch in batches]
         [[True, True], [True, False]]
     """
-    return EvalBatches(_check_arrays(arrays, batch_size), batch_size)
+    return EvalBatches(check_arrays(arrays, batch_size), batch_size)
 
 
 def _take(arrays: Mapping[str, np.ndarray], index: np.ndarray) -> dict[str, Any]:
@@ -209,7 +173,20 @@ def _take(arrays: Mapping[str, np.ndarray], index: np.ndarray) -> dict[str, Any]
     return batch
 
 
-def _check_arrays(arrays: Arrays, batch_size: int) -> dict[str, np.ndarray]:
+def check_arrays(arrays: Arrays, batch_size: int = 1) -> dict[str, np.ndarray]:
+    """The arrays on the host, of which there must be examples, as many in each.
+
+    Args:
+        arrays: a dict of arrays.
+        batch_size: at least 1.
+
+    Returns:
+        A dict of NumPy arrays.
+
+    Raises:
+        ValueError: if there are no examples, lengths differ, or the batch size is not
+            positive.
+    """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     arrays = {name: np.asarray(x) for name, x in arrays.items()}

@@ -74,11 +74,33 @@ def tfds_arrays(
         ModuleNotFoundError: if the extra ``data`` is not installed.
         ValueError: if the split is empty or unknown.
     """
+    source = tfds_source(name, split, data_dir=data_dir)
+    examples = [source[i] for i in range(len(source))]
+    return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
+
+
+def tfds_source(
+    name: str, split: str, *, data_dir: str | pathlib.Path | None = None
+) -> Any:
+    """A prepared TFDS split, to be read at any place, for :func:`grain_batches`.
+
+    Args:
+        name: the dataset's name.
+        split: a split, slices allowed.
+        data_dir: where TFDS keeps its datasets; its own default if ``None``.
+
+    Returns:
+        A source: ``len(source)``, and ``source[i]``, a dict of one example.
+
+    Raises:
+        FileNotFoundError: if the dataset is not prepared in ``data_dir``.
+        ModuleNotFoundError: if the extra ``data`` is not installed.
+        ValueError: if the split is empty or unknown.
+    """
     _, source = _open(name, split, data_dir)
     if len(source) == 0:
         raise ValueError(f"the dataset is empty: {name}, split {split!r}.")
-    examples = [source[i] for i in range(len(source))]
-    return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
+    return source
 
 
 def _example(source: Any, place: int) -> dict[str, Any]:

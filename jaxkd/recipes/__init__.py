@@ -29,7 +29,7 @@ from jaxkd.recipes._demo import (
     versions,
 )
 from jaxkd.recipes._demo_report import explain, gain
-from jaxkd.recipes._digits import Digits, augment, hide_labels, load_digits
+from jaxkd.recipes._digits import Digits, augment_digits, hide_labels, load_digits
 from jaxkd.recipes._experiment import (
     Experiment,
     Splits,
@@ -87,7 +87,7 @@ __all__ = [
     "TuneResult",
     "Way",
     "alone_and_distilled",
-    "augment",
+    "augment_digits",
     "change",
     "compare_runs",
     "compress",

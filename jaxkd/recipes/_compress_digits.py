@@ -9,7 +9,7 @@ from jaxkd.models import Model, Variables
 from jaxkd.recipes._compress_config import CompressConfig
 from jaxkd.recipes._compress_student import Task
 from jaxkd.recipes._demo import DemoConfig, make_models
-from jaxkd.recipes._digits import ABOUT, NUM_CLASSES, augment, load_digits
+from jaxkd.recipes._digits import ABOUT, NUM_CLASSES, augment_digits, load_digits
 from jaxkd.recipes._stages import Runner, make_stage
 
 #: Where the trained teacher is, in the run's folder.
@@ -39,7 +39,7 @@ def digits_task(config: CompressConfig, runner: Runner) -> Task:
             stage,
             load_digits().train,
             batch_size=config.batch_size,
-            transform=augment,
+            transform=augment_digits,
         )
         file.parent.mkdir(exist_ok=True)
         compress.save_tree(trained._asdict(), file)
@@ -67,7 +67,7 @@ def read_digits_task(folder: pathlib.Path) -> Task:
         digits.train,
         digits.test,
         rebuild=rebuild_digits,
-        transform=augment,
+        transform=augment_digits,
         about=ABOUT,
     )
 

@@ -25,7 +25,7 @@ from jaxkd.recipes._demo_report import Seed, finish
 from jaxkd.recipes._digits import (
     NUM_CLASSES,
     Digits,
-    augment,
+    augment_digits,
     hide_labels,
     load_digits,
 )
@@ -223,7 +223,7 @@ def train_seed(
             stages[name],
             arrays,
             batch_size=config.batch_size,
-            transform=augment,
+            transform=augment_digits,
             **start,
         )
 

@@ -87,7 +87,7 @@ def hide_labels(
 
 
 @jax.jit
-def augment(key: PRNGKey, batch: Batch) -> Batch:
+def augment_digits(key: PRNGKey, batch: Batch) -> Batch:
     """Shifts each image by up to one pixel and adds a little noise.
 
     Args:
