@@ -12,6 +12,7 @@ from jaxkd.data._audio import read_audio
 from jaxkd.data._dataset import Dataset
 from jaxkd.data._grain import GrainBatches, Source, grain_batches
 from jaxkd.data._images import read_images
+from jaxkd.data._mel import log_mel
 from jaxkd.data._prepare import prepare
 from jaxkd.data._tables import read_npz, read_parquet
 from jaxkd.data._text import read_text, tokenize
@@ -29,6 +30,7 @@ __all__ = [
     "eval_batches",
     "from_tfds",
     "grain_batches",
+    "log_mel",
     "prepare",
     "read_audio",
     "read_images",

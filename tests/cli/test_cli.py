@@ -25,7 +25,8 @@ def run(*words):
 def test_help_names_every_command(capsys):
     assert run("--help") == 0
     text = capsys.readouterr().out
-    for command in ("demo", "compress", "export", "bench", "predict", "serve"):
+    words = "demo compress run resume list report tune export evaluate bench predict"
+    for command in (*words.split(), "serve", "data"):
         assert re.search(rf"^    {command} +\w+", text, re.M)
         assert run(command, "--help") == 0
         assert "usage: jaxkd " + command in capsys.readouterr().out
