@@ -9,6 +9,8 @@ import numpy as np
 from jax import core, numpy as jnp
 from jaxtyping import Array
 
+from jaxkd._types import Number
+
 
 def check_same_shape(**arrays: Array) -> None:
     """Raises unless all named arrays have one shape.
@@ -176,7 +178,7 @@ def check_label_range(labels: Array, num_classes: int) -> None:
         )
 
 
-def check_positive(**numbers: float | Array) -> None:
+def check_positive(**numbers: Number) -> None:
     """Raises unless all named numbers are above zero; traced values pass unseen.
 
     Args:
@@ -249,7 +251,7 @@ def check_class_mask(logits: Array, class_mask: Array) -> None:
         )
 
 
-def check_fraction(**numbers: float | Array) -> None:
+def check_fraction(**numbers: Number) -> None:
     """Raises unless all named numbers are in ``[0, 1]``; arrays pass unseen.
 
     Args:
@@ -263,7 +265,7 @@ def check_fraction(**numbers: float | Array) -> None:
             raise ValueError(f"`{name}` must be in [0, 1], got {number}.")
 
 
-def check_inside_unit_interval(**numbers: float | Array) -> None:
+def check_inside_unit_interval(**numbers: Number) -> None:
     """Raises unless all named numbers are inside ``(0, 1)``; arrays pass unseen.
 
     Args:

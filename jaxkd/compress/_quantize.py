@@ -9,7 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from jaxkd import trees
-from jaxkd._types import Params, Tree
+from jaxkd._types import Params, Tree, Whole
 from jaxkd.compress._formats import (
     INT8,
     Format,
@@ -36,8 +36,8 @@ class Scheme(NamedTuple):
     """
 
     format: Format = INT8
-    axis: int | tuple[int, ...] = -1
-    tile: int | None = None
+    axis: Whole | tuple[Whole, ...] = -1
+    tile: Whole | None = None
     range: Range | None = None
 
 
@@ -45,9 +45,9 @@ def quantize(
     params: Params,
     *,
     where: str = "kernel$",
-    axis: int | tuple[int, ...] = -1,
+    axis: Whole | tuple[Whole, ...] = -1,
     format: Format = INT8,
-    tile: int | None = None,
+    tile: Whole | None = None,
     range: Range | None = None,
 ) -> Tree:
     r"""Rounds weights to small integers, by default to int8 with a scale per channel.
@@ -241,7 +241,7 @@ def scaled(
 
 
 def channel_axes(
-    ndim: int, axis: int | tuple[int, ...], name: str = "x"
+    ndim: int, axis: Whole | tuple[Whole, ...], name: str = "x"
 ) -> tuple[int, ...]:
     """The channel axes in order, not negative; a scalar has none.
 
@@ -268,7 +268,7 @@ def channel_axes(
 
 
 def scale_shape(
-    shape: tuple[int, ...], axis: tuple[int, ...], tile: int | None, name: str = "x"
+    shape: tuple[int, ...], axis: tuple[int, ...], tile: Whole | None, name: str = "x"
 ) -> tuple[int, ...]:
     """The shape of the scales.
 

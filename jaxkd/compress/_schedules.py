@@ -7,12 +7,15 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxkd import _checks
+from jaxkd._types import Number, Real, Whole
 
-Step: TypeAlias = int | Int[Array, ""]
+Step: TypeAlias = Whole | Int[Array, ""]
 Schedule: TypeAlias = Callable[[Any], Float[Array, ""]]
 
 
-def cubic(final: float, *, begin: int, end: int, initial: float = 0.0) -> Schedule:
+def cubic(
+    final: Number, *, begin: Whole, end: Whole, initial: Number = 0.0
+) -> Schedule:
     r"""Gradual pruning: fast while weights are redundant, slow near the target.
 
     .. math::
@@ -48,7 +51,7 @@ def cubic(final: float, *, begin: int, end: int, initial: float = 0.0) -> Schedu
 
 
 def polynomial(
-    final: float, *, begin: int, end: int, initial: float = 0.0, power: float = 1.0
+    final: Number, *, begin: Whole, end: Whole, initial: Number = 0.0, power: Real = 1.0
 ) -> Schedule:
     r"""As :func:`cubic`, with any power; 1 is linear.
 
@@ -81,7 +84,7 @@ def polynomial(
     return schedule
 
 
-def one_shot(final: float, *, at: int) -> Schedule:
+def one_shot(final: Number, *, at: Whole) -> Schedule:
     """Dense before a step, at the target from it on.
 
     Args:
@@ -98,7 +101,7 @@ def one_shot(final: float, *, at: int) -> Schedule:
     return lambda step: jnp.where(jnp.asarray(step) < at, 0.0, jnp.float32(final))
 
 
-def iterative(final: float, *, begin: int, every: int, rounds: int) -> Schedule:
+def iterative(final: Number, *, begin: Whole, every: Whole, rounds: Whole) -> Schedule:
     r"""In rounds, each of which prunes the same part of what is left.
 
     .. math::
@@ -137,7 +140,7 @@ def iterative(final: float, *, begin: int, every: int, rounds: int) -> Schedule:
     return schedule
 
 
-def alternating(final: float, *, begin: int, end: int, period: int) -> Schedule:
+def alternating(final: Number, *, begin: Whole, end: Whole, period: Whole) -> Schedule:
     """Compressed and decompressed in turns (AC/DC), and compressed in the end.
 
     Args:

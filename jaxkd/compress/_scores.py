@@ -8,7 +8,7 @@ from jax import numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import trees
-from jaxkd._types import Params, PRNGKey, Tree
+from jaxkd._types import Number, Params, PRNGKey, Tree
 
 
 def magnitude_scores(params: Params) -> Tree:
@@ -65,7 +65,7 @@ def random_scores(params: Params, key: PRNGKey) -> Tree:
 
 
 def movement_scores(
-    scores: Tree, params: Params, gradients: Tree, *, rate: float = 1.0
+    scores: Tree, params: Params, gradients: Tree, *, rate: Number = 1.0
 ) -> Tree:
     r"""Adds one step of movement: weights that move away from zero gain.
 

@@ -7,6 +7,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxkd import _checks
+from jaxkd._types import Number, Real, Whole
 from jaxkd.compress._selection import keep_largest
 
 
@@ -41,9 +42,9 @@ def sparse_gpt(
     kernel: Float[Array, "in out"],
     hessian: Float[Array, "in in"],
     *,
-    sparsity: float | tuple[int, int],
-    damping: float = 0.01,
-    block: int = 128,
+    sparsity: Number | tuple[Whole, Whole],
+    damping: Real = 0.01,
+    block: Whole = 128,
 ) -> tuple[Float[Array, "in out"], Bool[Array, "in out"]]:
     r"""Prunes a kernel and changes the weights that stay, so that outputs move least.
 
@@ -111,7 +112,7 @@ def sparse_gpt(
     return w[:size].astype(kernel.dtype), mask[:size]
 
 
-def _prepare(kernel: Array, hessian: Array, damping: float) -> tuple[Array, Array]:
+def _prepare(kernel: Array, hessian: Array, damping: Real) -> tuple[Array, Array]:
     """Weights without those of dead inputs, and the factor of the inverse."""
     h = hessian.astype(jnp.float32)
     dead = jnp.diagonal(h) == 0
@@ -121,12 +122,12 @@ def _prepare(kernel: Array, hessian: Array, damping: float) -> tuple[Array, Arra
     return jnp.where(dead[:, None], 0.0, kernel.astype(jnp.float32)), factor
 
 
-def _square(across: Array, start: Array, step: int) -> Array:
+def _square(across: Array, start: Array, step: Whole) -> Array:
     return jax.lax.dynamic_slice_in_dim(across, start, step, axis=1)
 
 
 def _prune_block(
-    w: Array, factor: Array, real: Array, sparsity: float | tuple[int, int]
+    w: Array, factor: Array, real: Array, sparsity: Number | tuple[Whole, Whole]
 ) -> _Block:
     """Goes through the inputs of one block; within it, later rows make up."""
     diagonal = jnp.diagonal(factor)
@@ -156,7 +157,7 @@ def _prune_block(
     return jax.lax.fori_loop(0, len(w), one, start)
 
 
-def _choose(scores: Array, real: Array, sparsity: float) -> Array:
+def _choose(scores: Array, real: Array, sparsity: Number) -> Array:
     """So many of a block, not counting rows beyond the kernel."""
     n = jnp.sum(real, dtype=jnp.int32) * scores.shape[1]
     keep = scores.size - jnp.round(sparsity * n.astype(jnp.float32)).astype(jnp.int32)
@@ -165,7 +166,7 @@ def _choose(scores: Array, real: Array, sparsity: float) -> Array:
 
 
 def _check(
-    kernel: Array, hessian: Array, sparsity: float | tuple[int, int], block: int
+    kernel: Array, hessian: Array, sparsity: Number | tuple[Whole, Whole], block: Whole
 ) -> tuple[int, int]:
     if kernel.ndim != 2 or hessian.shape != (kernel.shape[0],) * 2:
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jaxkd import _checks
-from jaxkd._types import Tree
+from jaxkd._types import Tree, Whole
 from jaxkd.compress._structure.comparison import compare
 from jaxkd.compress._structure.groups import Groups
 from jaxkd.compress._structure.removal import positions, take_units
@@ -65,7 +65,7 @@ def shrink(
     scores: Scores,
     *,
     target: Target | Units,
-    round_to: int = 8,
+    round_to: Whole = 8,
     across: bool = False,
     rebuild: Callable[[Widths], Callable[..., Any]] | None = None,
 ) -> tuple[Tree, ShrinkReport]:
@@ -162,7 +162,7 @@ def _sizes(groups: Groups, units: Units, target: Target | Units) -> dict[str, in
     return sizes
 
 
-def _check_units(scores: Mapping[str, np.ndarray], name: str, units: int) -> int:
+def _check_units(scores: Mapping[str, np.ndarray], name: str, units: Whole) -> int:
     if name not in scores:
         raise KeyError(
             f"`target` has {units} units for {name!r}, which has no scores; "
@@ -198,7 +198,7 @@ def _fit(
     groups: Groups,
     scores: Mapping[str, np.ndarray],
     target: Target,
-    round_to: int,
+    round_to: Whole,
     across: bool,
 ) -> dict[str, int]:
     """The most units that meet the target, by bisection on how much stays."""
@@ -239,7 +239,7 @@ def _shares_across(scores: Mapping[str, np.ndarray]) -> Callable[[float], Any]:
     return share
 
 
-def _rounded(wanted: float, size: int, round_to: int) -> int:
+def _rounded(wanted: float, size: int, round_to: Whole) -> int:
     """The nearest multiple of at least one unit; all units are a width, too."""
     step = round_to if size >= 2 * round_to else 1
     width = math.floor(wanted / step + 0.5) * step
