@@ -10,8 +10,8 @@ targets too, with as many steps in all. The last step is measured, no best-of. T
 medians of one batch, the models of a network taking turns. Prints Markdown.
 
 With `--labels 1000`, so few images, the same number of each class, have labels when the
-cut network is scored and trained again: labels alone train on these, soft targets on all
-images, with hard labels where there are any. The unpruned network has seen all labels.
+cut network is scored and trained again: labels alone train on these, soft targets on
+all images, with hard labels where there are any. The unpruned network has seen all labels.
 """
 
 import argparse
@@ -141,7 +141,7 @@ def fit(apply, variables, data, steps, *, rate, seed, teacher=None, soft=None):
         x, y, labelled = batch
         logits, stats = apply({"params": params, "stats": stats}, x, train=True)
         hard = losses.masked_mean(losses.cross_entropy(logits, y), labelled).value
-        if soft is None:
+        if soft is None or teacher is None:
             return hard, stats
         targets = teacher.apply(given, x)
         kl = losses.soft_target_kl(logits, targets, temperature=soft.temperature)

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from jaxkd._types import Number
 
 
-def check_same_shape(**arrays: Array) -> None:
+def check_same_shape(**arrays: Array | np.ndarray) -> None:
     """Raises unless all named arrays have one shape.
 
     Args:
@@ -194,7 +194,9 @@ def check_positive(**numbers: Number) -> None:
             raise ValueError(f"`{name}` must be positive, got {number}.")
 
 
-def check_where(logits: Array, where: Array, *, name: str = "where") -> None:
+def check_where(
+    logits: Array | np.ndarray, where: Array | np.ndarray, *, name: str = "where"
+) -> None:
     """Raises unless the mask has one entry for each row of the logits.
 
     Args:

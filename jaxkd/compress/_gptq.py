@@ -91,7 +91,7 @@ def gptq(
     _check_gram(kernel, inputs_gram)
     if format.affine:
         raise ValueError("`format` must be symmetric for GPTQ.")
-    length = kernel.shape[0] if tile is None else tile
+    length = kernel.shape[0] if tile is None else int(tile)
     if length < 1 or kernel.shape[0] % length:
         raise ValueError(
             f"`tile` is {tile}, but must divide the {kernel.shape[0]} inputs."
@@ -142,7 +142,7 @@ def _prepare(
 def _round_rows(
     weights: Float[Array, "i o"],
     factor: Float[Array, "i i"],
-    tile: Whole,
+    tile: int,
     format: Format,
     fit: Range,
 ) -> tuple[Float[Array, "i o"], Float[Array, "tiles o"]]:
@@ -169,7 +169,7 @@ def _round_rows(
 
 
 def _tile_scale(
-    left: Array, first: Array, tile: Whole, format: Format, fit: Range
+    left: Array, first: Array, tile: int, format: Format, fit: Range
 ) -> Float[Array, " o"]:
     rows = jax.lax.dynamic_slice_in_dim(left, first, tile)
     return scale_of(*fit(rows.T, format), format)[0]

@@ -220,7 +220,7 @@ def _rank(s: Array, rank: Whole | None, energy: Real | None) -> int:
         return min(int(jnp.sum(kept < jnp.float32(energy))) + 1, len(s))
     if not 1 <= rank <= len(s):
         raise ValueError(f"`rank` must be from 1 to {len(s)}, got {rank}.")
-    return rank
+    return int(rank)
 
 
 def _cholesky(matrix: Array, gram: Array) -> Array:

@@ -59,7 +59,7 @@ def n_of_m_masks(
                 f"{path!r} has shape {score.shape} and no axis {axis} to hold runs of "
                 f"`m`={m} weights."
             )
-        moved = jnp.moveaxis(score, axis, -1)
+        moved = jnp.moveaxis(score, int(axis), -1)
         if moved.shape[-1] % m:
             raise ValueError(
                 f"{path!r} has {moved.shape[-1]} weights on axis {axis}, which `m`={m} "
@@ -68,7 +68,7 @@ def n_of_m_masks(
         runs = moved.reshape(-1, m)
         order = jnp.argsort(-runs, axis=1, stable=True)
         kept = jnp.argsort(order, axis=1) < n
-        return jnp.moveaxis(kept.reshape(moved.shape), -1, axis)
+        return jnp.moveaxis(kept.reshape(moved.shape), -1, int(axis))
 
     return spread(
         scores, {path: one(path, x) for path, x in pick(scores, where).items()}

@@ -187,7 +187,7 @@ def quantize_with(
         zero_point,
         scheme.format,
         axis,
-        scheme.tile,
+        None if scheme.tile is None else int(scheme.tile),
         tuple(x.shape),
         str(x.dtype),
     )
@@ -256,7 +256,7 @@ def channel_axes(
     Raises:
         ValueError: if the array has no such axis, or it is named twice.
     """
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    given = tuple(map(int, axis if isinstance(axis, tuple) else (axis,)))
     if ndim == 0:
         return ()
     if any(not -ndim <= i < ndim for i in given):
@@ -293,7 +293,7 @@ def scale_shape(
         raise ValueError(
             f"`tile` is {tile}, but must divide {along} of {name!r}, of shape {shape}."
         )
-    lengths[others[-1]] = shape[others[-1]] // tile
+    lengths[others[-1]] = shape[others[-1]] // int(tile)
     return tuple(lengths)
 
 

@@ -19,7 +19,7 @@ def number_kept(n: int, sparsity: Number) -> Int[Array, ""]:
     if isinstance(sparsity, jax.Array):
         drop = jnp.round(sparsity * n).astype(jnp.int32)
     else:
-        drop = jnp.int32(round(sparsity * n))
+        drop = jnp.int32(round(float(sparsity) * n))
     return jnp.maximum(n - drop, 1)
 
 

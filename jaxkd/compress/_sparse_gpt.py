@@ -122,7 +122,7 @@ def _prepare(kernel: Array, hessian: Array, damping: Real) -> tuple[Array, Array
     return jnp.where(dead[:, None], 0.0, kernel.astype(jnp.float32)), factor
 
 
-def _square(across: Array, start: Array, step: Whole) -> Array:
+def _square(across: Array, start: Array, step: int) -> Array:
     return jax.lax.dynamic_slice_in_dim(across, start, step, axis=1)
 
 
@@ -131,7 +131,7 @@ def _prune_block(
 ) -> _Block:
     """Goes through the inputs of one block; within it, later rows make up."""
     diagonal = jnp.diagonal(factor)
-    run = len(w) if not isinstance(sparsity, tuple) else sparsity[1]
+    run = len(w) if not isinstance(sparsity, tuple) else int(sparsity[1])
 
     def choose(i: Array, state: _Block) -> Array:
         rows = jax.lax.dynamic_slice_in_dim(state.w, i, run)
@@ -176,11 +176,11 @@ def _check(
     size = kernel.shape[0]
     if not isinstance(sparsity, tuple):
         _checks.check_sparsity(sparsity)
-        return size, min(block, size)
+        return size, min(int(block), size)
     n, m = sparsity
     if not 0 < n <= m or size % m:
         raise ValueError(
             f"`sparsity`=({n}, {m}) must keep 0 < n <= m of every m inputs, and m must "
             f"divide the {size} inputs."
         )
-    return size, min(max(block // m, 1) * m, size)
+    return size, min(max(int(block) // int(m), 1) * int(m), size)

@@ -31,9 +31,13 @@ def find(case):
 
 
 def noise(shapes, seed=0):
-    """Nothing is zero or one: biases and statistics matter."""
+    """Nothing is zero or one: biases and statistics matter. Kernels have both signs."""
     rng = np.random.default_rng(seed)
-    draw = lambda x: jnp.asarray(rng.uniform(0.2, 0.7, x.shape), x.dtype)
+
+    def draw(x):
+        low = 0.2 if len(x.shape) < 2 else -0.7
+        return rng.uniform(low, 0.7, x.shape).astype(x.dtype)
+
     return jax.tree.map(draw, shapes)
 
 

@@ -87,7 +87,7 @@ class _Meter:
         self._dense: tuple[Run, float] | None = None
 
     def measure(self, groups: Groups, units: Units) -> int:
-        fewer = {k: n for k, n in units.items() if n < groups[k].size}
+        fewer = {k: int(n) for k, n in units.items() if n < groups[k].size}
         key = tuple(sorted(fewer.items()))
         if self._dense is None:
             run = self._build(groups, {})

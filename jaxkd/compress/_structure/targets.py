@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from jaxkd._types import Real, Whole
 from jaxkd.compress._structure.groups import Groups
 
@@ -29,8 +31,8 @@ class Target(NamedTuple):
 
     def bound(self, groups: Groups) -> int:
         """The limit as a number of what is measured."""
-        if isinstance(self.limit, int):
-            return self.limit
+        if isinstance(self.limit, int | np.integer):
+            return int(self.limit)
         return math.floor(self.limit * self.measure(groups, {}))
 
 
@@ -48,6 +50,8 @@ def params(limit: Real) -> Target:
 
     Examples:
         >>> from jaxkd import compress
+    import numpy as np
+
     from jaxkd._types import Real, Whole
         >>> compress.params(0.5).limit, compress.params(100_000).unit
         (0.5, 'parameters')
@@ -130,7 +134,7 @@ def axis_lengths(groups: Groups, units: Units) -> dict[str, int]:
 
 
 def _count_units(groups: Groups, units: Units) -> int:
-    return sum(units.get(group.name, group.size) for group in groups)
+    return sum(int(units.get(group.name, group.size)) for group in groups)
 
 
 def _count(groups: Groups, units: Units, weigh: Callable[[int], int]) -> int:
@@ -142,12 +146,12 @@ def _count(groups: Groups, units: Units, weigh: Callable[[int], int]) -> int:
 
 
 def _leaves(groups: Groups, units: Units) -> dict[int, int]:
-    return {groups[name].leaf: n for name, n in units.items()}
+    return {groups[name].leaf: int(n) for name, n in units.items()}
 
 
 def check_limit(limit: Real, unit: str) -> None:
     """Raises unless the limit is a fraction or a positive integer."""
-    if not limit > 0 or (not isinstance(limit, int) and limit > 1):
+    if not limit > 0 or (not isinstance(limit, int | np.integer) and limit > 1):
         raise ValueError(
             f"the target of {unit} must be a fraction in (0, 1] or a positive integer, "
             f"got {limit}."
