@@ -11,7 +11,7 @@ medians of one batch, the models of a network taking turns. Prints Markdown.
 
 With `--labels 1000`, so few images, the same number of each class, have labels when the
 cut network is scored and trained again: labels alone train on these, soft targets on
-all images, with hard labels where there are any. The unpruned network has seen all labels.
+all images, with hard labels where there are any. The unpruned network has seen all.
 """
 
 import argparse

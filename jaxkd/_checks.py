@@ -292,15 +292,27 @@ def check_sparsity(sparsity: Any) -> None:
     Raises:
         ValueError: if it is outside, or not one number.
     """
-    if np.ndim(sparsity):
-        raise ValueError(
-            f"`sparsity` must be one number, got shape {np.shape(sparsity)}."
-        )
+    if not is_number(sparsity):
+        shape = np.shape(sparsity)
+        got = f"shape {shape}" if shape else repr(sparsity)
+        raise ValueError(f"`sparsity` must be one number, got {got}.")
     if not 0.0 <= float(np.asarray(sparsity)) < 1.0:  # jnp would trace inside a jit
         raise ValueError(
             f"`sparsity` is the fraction of zeros and must be in [0, 1), "
             f"got {sparsity}."
         )
+
+
+def is_number(x: Any) -> bool:
+    """Whether it is one real number, of Python or numpy or a concrete array.
+
+    Args:
+        x: anything; truth values, text and ``None`` are no numbers.
+
+    Returns:
+        True or false.
+    """
+    return np.ndim(x) == 0 and np.asarray(x).dtype.kind not in "bcOSU"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

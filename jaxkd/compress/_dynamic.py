@@ -156,7 +156,7 @@ def _dynamic(
     times: tuple[Whole, Whole, Number],
     grow: Grow,
 ) -> optax.GradientTransformationExtraArgs:
-    every, end, drop = times
+    every, end, drop = int(times[0]), int(times[1]), times[2]
     _checks.check_positive(every=every, end=end)
     _checks.check_fraction(drop=drop)
     needs_gradients = grow is not random_scores

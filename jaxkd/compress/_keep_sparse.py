@@ -107,7 +107,7 @@ def keep_sparse(
         params = needed(params, "keep_sparse")
         step = state.step + 1
         target = schedule(step)
-        due = (step % every == 0) | (schedule(step + 1) == target)
+        due = (step % int(every) == 0) | (schedule(step + 1) == target)
         due &= target != state.sparsity
 
         def redraw() -> Tree:

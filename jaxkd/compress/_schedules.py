@@ -74,6 +74,8 @@ def polynomial(
     _checks.check_positive(power=power)
     if end <= begin:
         raise ValueError(f"`end` ({end}) must be after `begin` ({begin}).")
+    begin, end, power = int(begin), int(end), float(power)  # numpy's would promote
+    initial, final = float(initial), float(final)
 
     def schedule(step: Step) -> Float[Array, ""]:
         now = jnp.asarray(step, jnp.int32)
@@ -98,7 +100,10 @@ def one_shot(final: Number, *, at: Whole) -> Schedule:
         ValueError: if the sparsity is outside ``[0, 1)``.
     """
     _checks.check_sparsity(final)
-    return lambda step: jnp.where(jnp.asarray(step) < at, 0.0, jnp.float32(final))
+    at, final = int(at), float(final)
+    return lambda step: jnp.where(
+        jnp.asarray(step, jnp.int32) < at, 0.0, jnp.float32(final)
+    )
 
 
 def iterative(final: Number, *, begin: Whole, every: Whole, rounds: Whole) -> Schedule:
@@ -131,6 +136,7 @@ def iterative(final: Number, *, begin: Whole, every: Whole, rounds: Whole) -> Sc
     """
     _checks.check_sparsity(final)
     _checks.check_positive(every=every, rounds=rounds)
+    begin, every, rounds, final = int(begin), int(every), int(rounds), float(final)
     levels = [1 - (1 - final) ** (r / rounds) for r in range(rounds)]
 
     def schedule(step: Step) -> Float[Array, ""]:
@@ -169,6 +175,7 @@ def alternating(final: Number, *, begin: Whole, end: Whole, period: Whole) -> Sc
     _checks.check_positive(period=period)
     if end < begin:
         raise ValueError(f"`end` ({end}) must not be before `begin` ({begin}).")
+    begin, end, period = int(begin), int(end), int(period)
 
     def schedule(step: Step) -> Float[Array, ""]:
         now = jnp.asarray(step, jnp.int32)

@@ -88,7 +88,7 @@ def sparse_gpt(
         Pruned in One-Shot <https://arxiv.org/abs/2301.00774>`_, 2023, section 3,
         algorithm 1.
     """
-    size, step = _check(kernel, hessian, sparsity, block)
+    size, step = _check(kernel, hessian, sparsity, block, damping)
     w, factor = _prepare(kernel, hessian, damping)
     pad = -size % step
     w = jnp.pad(w, ((0, pad), (0, 0)))
@@ -166,12 +166,21 @@ def _choose(scores: Array, real: Array, sparsity: Number) -> Array:
 
 
 def _check(
-    kernel: Array, hessian: Array, sparsity: Number | tuple[Whole, Whole], block: Whole
+    kernel: Array,
+    hessian: Array,
+    sparsity: Number | tuple[Whole, Whole],
+    block: Whole,
+    damping: Real,
 ) -> tuple[int, int]:
     if kernel.ndim != 2 or hessian.shape != (kernel.shape[0],) * 2:
         raise ValueError(
             f"`kernel` must have shape [in, out] and `hessian` [in, in], got "
             f"{kernel.shape} and {hessian.shape}."
+        )
+    if not damping >= 0 or block < 1:
+        raise ValueError(
+            f"`damping` must be 0 or more and `block` at least 1, got {damping} and "
+            f"{block}."
         )
     size = kernel.shape[0]
     if not isinstance(sparsity, tuple):

@@ -125,10 +125,17 @@ def shrink(
         Fang et al., `DepGraph: Towards Any Structural Pruning
         <https://arxiv.org/abs/2301.12900>`_, 2023, section 3.
     """
-    if round_to < 1:
-        raise ValueError(f"`round_to` must be at least 1, got {round_to}.")
+    if not isinstance(round_to, int | np.integer) or round_to < 1:
+        raise ValueError(
+            f"`round_to` must be a whole number of at least 1, got {round_to}."
+        )
     positions(variables, groups, {})  # the groups are those of the variables
     ranks = {name: check_scores(groups, name, s) for name, s in scores.items()}
+    if not isinstance(target, Target | Mapping):
+        raise TypeError(
+            "`target` must be one of `compress.params`, `flops`, `bytes`, `units` or "
+            f"`latency`, or units for each group by name, got {target!r}."
+        )
     if isinstance(target, Target):
         units = _fit(groups, ranks, target, round_to, across)
     else:
@@ -168,10 +175,10 @@ def _check_units(scores: Mapping[str, np.ndarray], name: str, units: Whole) -> i
             f"`target` has {units} units for {name!r}, which has no scores; "
             f"{_checks.nearest(name, scores)}"
         )
-    if not 1 <= units <= len(scores[name]):
+    if not 1 <= units <= len(scores[name]) or units != int(units):
         raise ValueError(
-            f"`target` has {units} units for {name!r}; it must keep 1 to "
-            f"{len(scores[name])}."
+            f"`target` has {units} units for {name!r}; it must keep a whole number "
+            f"from 1 to {len(scores[name])}."
         )
     return int(units)
 

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from jaxkd import _checks
 from jaxkd._types import Real, Whole
 from jaxkd.compress._structure.groups import Groups
 
@@ -151,7 +152,8 @@ def _leaves(groups: Groups, units: Units) -> dict[int, int]:
 
 def check_limit(limit: Real, unit: str) -> None:
     """Raises unless the limit is a fraction or a positive integer."""
-    if not limit > 0 or (not isinstance(limit, int | np.integer) and limit > 1):
+    wrong = not _checks.is_number(limit) or not limit > 0
+    if wrong or (not isinstance(limit, int | np.integer) and limit > 1):
         raise ValueError(
             f"the target of {unit} must be a fraction in (0, 1] or a positive integer, "
             f"got {limit}."
