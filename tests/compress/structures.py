@@ -15,6 +15,7 @@ from structures_plain import (
     plain_dense_net,
     plain_experts,
     plain_group_norm,
+    plain_grouped,
     plain_lstm,
     plain_mlp,
 )
@@ -206,6 +207,7 @@ MAKERS = {
     "plain decoder, scanned": lambda: plain_decoder(stacked=True),
     "plain LSTM, scanned": plain_lstm,
     "plain experts": plain_experts,
+    "plain grouped convolution": plain_grouped,
     "Linen VGG": linen_vgg,
     "Linen ResNet": linen_resnet,
     "Linen MobileNet": linen_mobilenet,

@@ -162,3 +162,22 @@ def experts(p, x):
 def plain_experts():
     p = {"gate": normal(5, 4), "up": normal(4, 5, 8), "down": normal(4, 8, 5)}
     return Case(experts, p, (normal(3, 5),), only="up:2")  # a softmax over experts
+
+
+def grouped(p, x):
+    """Two groups of a convolution, as many as its kernel's inputs say."""
+    for name in "abc":
+        x = jax.lax.conv_general_dilated(
+            jax.nn.relu(x),
+            p[name],
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=x.shape[-1] // p[name].shape[2],
+        )
+    return x
+
+
+def plain_grouped():
+    p = {"a": normal(3, 3, 3, 16), "b": normal(3, 3, 8, 12), "c": normal(1, 1, 12, 2)}
+    return Case(grouped, p, (normal(2, 6, 6, 3),))

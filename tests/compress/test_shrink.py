@@ -74,6 +74,16 @@ def test_the_most_important_units_stay_in_their_order():
     np.testing.assert_array_equal(smaller["down"], p["down"][kept])
 
 
+def test_arrays_of_numpy_stay_on_the_host():
+    p, groups = simple()
+    host = jax.tree.map(np.asarray, p)
+    kept = {"up:1": np.arange(16) % 3 > 0}
+    for change in (compress.take_units, compress.zero_units):
+        ours, theirs = change(host, groups, kept), change(p, groups, kept)
+        assert all(type(x) is np.ndarray for x in jax.tree.leaves(ours))
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
 @pytest.mark.parametrize("target", [compress.params, compress.flops, compress.bytes])
 @pytest.mark.parametrize("across", [False, True])
 def test_targets_are_met_and_not_overshot(target, across):
