@@ -133,8 +133,8 @@ def search_units(
 
 def _widths(size: int, steps: Whole, round_to: Whole) -> list[int]:
     """Falling widths, the whole one first."""
-    step = round_to if size >= 2 * round_to else 1
-    stride = max(1, math.ceil(size / (steps + 1) / step)) * step
+    step = int(round_to) if size >= 2 * round_to else 1
+    stride = max(1, math.ceil(size / (int(steps) + 1) / step)) * step
     return [size, *range((size - 1) // stride * stride, 0, -stride)]
 
 

@@ -248,6 +248,6 @@ def _shares_across(scores: Mapping[str, np.ndarray]) -> Callable[[float], Any]:
 
 def _rounded(wanted: float, size: int, round_to: Whole) -> int:
     """The nearest multiple of at least one unit; all units are a width, too."""
-    step = round_to if size >= 2 * round_to else 1
+    step = int(round_to) if size >= 2 * round_to else 1
     width = math.floor(wanted / step + 0.5) * step
     return size if wanted >= size else min(max(width, step), size)
