@@ -9,8 +9,6 @@ import numpy as np
 from jax import core, numpy as jnp
 from jaxtyping import Array
 
-from jaxkd._types import Number
-
 
 def check_same_shape(**arrays: Array | np.ndarray) -> None:
     """Raises unless all named arrays have one shape.
@@ -178,7 +176,7 @@ def check_label_range(labels: Array, num_classes: int) -> None:
         )
 
 
-def check_positive(**numbers: Number) -> None:
+def check_positive(**numbers: Any) -> None:
     """Raises unless all named numbers are above zero; traced values pass unseen.
 
     Args:
@@ -253,7 +251,7 @@ def check_class_mask(logits: Array, class_mask: Array) -> None:
         )
 
 
-def check_fraction(**numbers: Number) -> None:
+def check_fraction(**numbers: Any) -> None:
     """Raises unless all named numbers are in ``[0, 1]``; arrays pass unseen.
 
     Args:
@@ -267,7 +265,7 @@ def check_fraction(**numbers: Number) -> None:
             raise ValueError(f"`{name}` must be in [0, 1], got {number}.")
 
 
-def check_inside_unit_interval(**numbers: Number) -> None:
+def check_inside_unit_interval(**numbers: Any) -> None:
     """Raises unless all named numbers are inside ``(0, 1)``; arrays pass unseen.
 
     Args:
@@ -304,14 +302,7 @@ def check_sparsity(sparsity: Any) -> None:
 
 
 def is_number(x: Any) -> bool:
-    """Whether it is one real number, of Python or numpy or a concrete array.
-
-    Args:
-        x: anything; truth values, text and ``None`` are no numbers.
-
-    Returns:
-        True or false.
-    """
+    """Whether it is one real number, of Python, numpy or a concrete array."""
     return np.ndim(x) == 0 and np.asarray(x).dtype.kind not in "bcOSU"
 
 
