@@ -6,12 +6,17 @@ The file holds 28 by 28 digits: `train_images`, `train_labels`, `test_images`,
 `test_labels`. LeNet-300-100, LeNet-5 and a small ResNet with BatchNorm are trained,
 cut to a tenth of their parameters by Taylor importance (`recipes.prune_and_distil`),
 and trained again: in one round or in three, on labels or on the unpruned model's soft
-targets, with as many steps in all. The last step is measured, no best-of. Times are
+targets too, with as many steps in all. The last step is measured, no best-of. Times are
 medians of one batch, the models of a network taking turns. Prints Markdown.
+
+With `--labels 1000`, so few images, the same number of each class, have labels when the
+cut network is scored and trained again: labels alone train on these, soft targets on
+all images, with hard labels where there are any. The unpruned network has seen all.
 """
 
 import argparse
 import functools
+import itertools
 import pathlib
 import platform
 import time
@@ -107,28 +112,48 @@ def networks():
     return plain | {"ResNet": Network(resnet, resnet_variables)}
 
 
-def fit(apply, variables, data, steps, *, rate, seed, teacher=None):
-    """Adam with a cosine, on labels, or on a teacher's soft targets too."""
-    images, labels = data
+class Soft(NamedTuple):
+    """How a teacher's soft targets are weighed; hard labels have 1 minus the weight."""
+
+    temperature: float
+    weight: float
+
+
+class Data(NamedTuple):
+    """Images, of which some have labels."""
+
+    images: Any
+    labels: Any
+    labelled: Any
+
+    def taught(self):
+        """Those which have labels."""
+        rows = np.flatnonzero(self.labelled)
+        return Data(*(part[rows] for part in self))
+
+
+def fit(apply, variables, data, steps, *, rate, seed, teacher=None, soft=None):
+    """Adam with a cosine, on the labels alone, or on soft targets of all images too."""
+    data = data.taught() if soft is None else data
     tx = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
-    def loss(params, stats, given, x, y):
+    def loss(params, stats, given, batch):
+        x, y, labelled = batch
         logits, stats = apply({"params": params, "stats": stats}, x, train=True)
-        hard = losses.cross_entropy(logits, y).mean()
-        if teacher is None:
+        hard = losses.masked_mean(losses.cross_entropy(logits, y), labelled).value
+        if soft is None or teacher is None:
             return hard, stats
         targets = teacher.apply(given, x)
-        soft = losses.soft_target_kl(logits, targets, temperature=2.0).mean()
-        return 0.5 * hard + 0.5 * soft, stats  # as in coding.py
+        kl = losses.soft_target_kl(logits, targets, temperature=soft.temperature)
+        return (1 - soft.weight) * hard + soft.weight * kl.mean(), stats
 
     # A loop in Python: convolutions inside `scan` are many times slower on a CPU.
     @jax.jit
     def step(params, stats, state, given, i):
         key = jax.random.fold_in(jax.random.key(seed), i)
-        rows = jax.random.randint(key, (BATCH,), 0, len(images))
-        gradient, stats = jax.grad(loss, has_aux=True)(
-            params, stats, given, images[rows], labels[rows]
-        )
+        rows = jax.random.randint(key, (BATCH,), 0, len(data.images))
+        batch = Data(*(part[rows] for part in data))
+        gradient, stats = jax.grad(loss, has_aux=True)(params, stats, given, batch)
         updates, state = tx.update(gradient, state, params)
         return optax.apply_updates(params, updates), stats, state
 
@@ -141,15 +166,24 @@ def fit(apply, variables, data, steps, *, rate, seed, teacher=None):
 
 
 def taylor(data, cut, groups):
-    """Of the first thousand training images."""
-    x, y = (part[:1000] for part in data)
+    """Of the first thousand images with labels."""
+    x, y, _ = (part[:1000] for part in data.taught())
     loss = lambda v: losses.cross_entropy(cut.apply(v, x), y).mean()
     gradients = jax.jit(jax.grad(loss))(cut.variables)
     return compress.taylor_importance(cut.variables, gradients, groups)
 
 
+def few(data, options, seed):
+    """The data with `--labels` labels left, all by default."""
+    if options.labels is None:
+        return data
+    arrays = {"label": np.asarray(data.labels)}
+    left = recipes.hide_labels(arrays, keep=options.labels, seed=seed)
+    return Data(data.images, jnp.asarray(left["label"]), jnp.asarray(left["labelled"]))
+
+
 def cuts(network, data, options, seed):
-    """Names and models: the dense one, the one cut and left, four that are trained."""
+    """Names and models: the dense one, the one cut and left, those trained again."""
     dense = fit(
         network.apply,
         network.variables(seed),
@@ -160,42 +194,44 @@ def cuts(network, data, options, seed):
     )
     whole = recipes.Cut(network.apply, dense)
     yield "dense", whole
-    rounds = {
-        "one round": [options.left],
-        f"{options.rounds} rounds": [
-            options.left ** (r / options.rounds) for r in range(1, options.rounds + 1)
-        ],
-    }
+    data = few(data, options, seed)
     go = functools.partial(
         recipes.prune_and_distil,
         whole,
-        [data[0][:LATENCY_BATCH]],
+        [data.images[:LATENCY_BATCH]],
         score=functools.partial(taylor, data),
         shrink=functools.partial(
             compress.shrink, round_to=options.round_to, across=True
         ),
     )
     leave = lambda student, teacher: student.variables
-    yield "cut, not trained", go(targets=targets(rounds["one round"]), distil=leave)[-1]
-    for words, fractions in rounds.items():
-        for follow in (False, True):
-            steps = options.tune_steps // len(fractions)
-            train = lambda student, teacher, steps=steps, follow=follow: fit(
-                student.apply,
-                student.variables,
-                data,
-                steps,
-                rate=options.rate / 2,
-                seed=seed + 1,
-                teacher=teacher if follow else None,
-            )
-            how = "distilled" if follow else "on labels"
-            found = go(targets=targets(fractions), distil=train)
-            yield f"{words}, {how}", found[-1]
+    yield (
+        "cut, not trained",
+        go(targets=[compress.params(options.left)], distil=leave)[-1],
+    )
+    pairs = itertools.product(options.temperatures, options.soft_weights)
+    ways = [None, *(Soft(*pair) for pair in pairs)]
+    for rounds, soft in itertools.product(options.rounds, ways):
+        train = lambda student, teacher, rounds=rounds, soft=soft: fit(
+            student.apply,
+            student.variables,
+            data,
+            options.tune_steps // rounds,
+            rate=options.rate / 2,
+            seed=seed + 1,
+            teacher=teacher,
+            soft=soft,
+        )
+        name = "one round" if rounds == 1 else f"{rounds} rounds"
+        how = (
+            f"distilled, T {soft.temperature:g}, weight {soft.weight:g}" if soft else ""
+        )
+        found = go(targets=targets(options.left, rounds), distil=train)
+        yield f"{name}, {how or 'on labels'}", found[-1]
 
 
-def targets(fractions):
-    return [compress.params(fraction) for fraction in fractions]
+def targets(left, rounds):
+    return [compress.params(left ** (r / rounds)) for r in range(1, rounds + 1)]
 
 
 def sizes(cut, x):
@@ -212,10 +248,10 @@ def table(name, network, digits, options):
     models = {}
     for seed in range(options.seeds):
         for what, cut in cuts(network, digits["train"], options, seed):
-            right = accuracy(cut.apply, cut.variables, digits["test"])
+            right = accuracy(cut.apply, cut.variables, digits["test"][:2])
             found.setdefault(what, []).append(right)
             models.setdefault(what, cut)  # times are of the first seed
-    x = digits["test"][0][:LATENCY_BATCH]
+    x = digits["test"].images[:LATENCY_BATCH]
     run = {what: jax.jit(cut.apply) for what, cut in models.items()}
     calls = {
         what: functools.partial(run[what], cut.variables, x)
@@ -239,16 +275,21 @@ def main():
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--tune-steps", type=int, default=1500)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--labels", type=int, help="a multiple of ten; all by default")
+    # As in coding.py.
+    parser.add_argument("--temperatures", type=float, nargs="+", default=[2.0])
+    parser.add_argument("--soft-weights", type=float, nargs="+", default=[0.5])
     parser.add_argument("--left", type=float, default=0.1)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--round-to", type=int, default=4)
     options = parser.parse_args()
     with np.load(options.data) as arrays:
         digits = {
-            split: (
+            split: Data(
                 jnp.asarray(arrays[f"{split}_images"], jnp.float32) / 255,
                 jnp.asarray(arrays[f"{split}_labels"], jnp.int32),
+                jnp.ones(len(arrays[f"{split}_labels"]), bool),
             )
             for split in ("train", "test")
         }

@@ -10,7 +10,7 @@ from jax import core, numpy as jnp
 from jaxtyping import Array
 
 
-def check_same_shape(**arrays: Array) -> None:
+def check_same_shape(**arrays: Array | np.ndarray) -> None:
     """Raises unless all named arrays have one shape.
 
     Args:
@@ -176,7 +176,7 @@ def check_label_range(labels: Array, num_classes: int) -> None:
         )
 
 
-def check_positive(**numbers: float | Array) -> None:
+def check_positive(**numbers: Any) -> None:
     """Raises unless all named numbers are above zero; traced values pass unseen.
 
     Args:
@@ -192,7 +192,9 @@ def check_positive(**numbers: float | Array) -> None:
             raise ValueError(f"`{name}` must be positive, got {number}.")
 
 
-def check_where(logits: Array, where: Array, *, name: str = "where") -> None:
+def check_where(
+    logits: Array | np.ndarray, where: Array | np.ndarray, *, name: str = "where"
+) -> None:
     """Raises unless the mask has one entry for each row of the logits.
 
     Args:
@@ -249,7 +251,7 @@ def check_class_mask(logits: Array, class_mask: Array) -> None:
         )
 
 
-def check_fraction(**numbers: float | Array) -> None:
+def check_fraction(**numbers: Any) -> None:
     """Raises unless all named numbers are in ``[0, 1]``; arrays pass unseen.
 
     Args:
@@ -263,7 +265,7 @@ def check_fraction(**numbers: float | Array) -> None:
             raise ValueError(f"`{name}` must be in [0, 1], got {number}.")
 
 
-def check_inside_unit_interval(**numbers: float | Array) -> None:
+def check_inside_unit_interval(**numbers: Any) -> None:
     """Raises unless all named numbers are inside ``(0, 1)``; arrays pass unseen.
 
     Args:
@@ -288,15 +290,20 @@ def check_sparsity(sparsity: Any) -> None:
     Raises:
         ValueError: if it is outside, or not one number.
     """
-    if np.ndim(sparsity):
-        raise ValueError(
-            f"`sparsity` must be one number, got shape {np.shape(sparsity)}."
-        )
+    if not is_number(sparsity):
+        shape = np.shape(sparsity)
+        got = f"shape {shape}" if shape else repr(sparsity)
+        raise ValueError(f"`sparsity` must be one number, got {got}.")
     if not 0.0 <= float(np.asarray(sparsity)) < 1.0:  # jnp would trace inside a jit
         raise ValueError(
             f"`sparsity` is the fraction of zeros and must be in [0, 1), "
             f"got {sparsity}."
         )
+
+
+def is_number(x: Any) -> bool:
+    """Whether it is one real number, of Python, numpy or a concrete array."""
+    return np.ndim(x) == 0 and np.asarray(x).dtype.kind not in "bcOSU"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

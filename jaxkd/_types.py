@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Logits: TypeAlias = Float[Array, "*batch classes"]
@@ -24,4 +25,8 @@ PRNGKey: TypeAlias = Key[Array, ""]
 Params: TypeAlias = PyTree[Any]
 Tree: TypeAlias = PyTree[Any]
 Batch: TypeAlias = Mapping[str, Any]
+# Numbers of Python or numpy; a whole one is real, too.
+Whole: TypeAlias = int | np.integer
+Real: TypeAlias = float | np.floating | Whole
+Number: TypeAlias = Real | np.ndarray | Array  # one number, perhaps traced
 Metrics: TypeAlias = dict[str, jax.Array]

@@ -6,16 +6,16 @@ import numpy as np
 from jax import numpy as jnp
 
 from jaxkd import _checks
-from jaxkd._types import Params, Tree
+from jaxkd._types import Number, Params, Real, Tree
 from jaxkd.compress._masks import pick
 
 
 def erk_sparsities(
     params: Params,
-    sparsity: float,
+    sparsity: Number,
     *,
     where: str = "kernel$",
-    power: float = 1.0,
+    power: Real = 1.0,
     kernel: bool = True,
 ) -> dict[str, float]:
     r"""Small leaves stay denser: Erdős-Rényi-Kernel.
@@ -75,11 +75,11 @@ def erk_sparsities(
 
 def owl_sparsities(
     scores: Tree,
-    sparsity: float,
+    sparsity: Number,
     *,
     where: str = "kernel$",
-    outlier: float = 5.0,
-    spread: float = 0.08,
+    outlier: Real = 5.0,
+    spread: Real = 0.08,
 ) -> dict[str, float]:
     r"""Leaves with many outliers stay denser.
 

@@ -13,6 +13,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkd import _checks
+from jaxkd._types import Real, Whole
 from jaxkd.compress import _histogram
 
 _BINS = 2048
@@ -58,7 +59,7 @@ class Histogram(NamedTuple):
     limit: Float[Array, ""]
 
 
-def stream_minmax(*, channels: int | None = None) -> Calibration:
+def stream_minmax(*, channels: Whole | None = None) -> Calibration:
     """The smallest and the largest value of all batches, and 0.
 
     Args:
@@ -91,7 +92,7 @@ def stream_minmax(*, channels: int | None = None) -> Calibration:
     return Calibration(init, update, lambda s: (s.low, s.high))
 
 
-def stream_absmax(*, channels: int | None = None) -> Calibration:
+def stream_absmax(*, channels: Whole | None = None) -> Calibration:
     """The largest magnitude of all batches, as a symmetric range.
 
     Args:
@@ -110,7 +111,7 @@ def stream_absmax(*, channels: int | None = None) -> Calibration:
     return Calibration(init, update, lambda s: (s.low, s.high))
 
 
-def stream_average(*, rate: float = 0.01, channels: int | None = None) -> Calibration:
+def stream_average(*, rate: Real = 0.01, channels: Whole | None = None) -> Calibration:
     r"""A moving average of the smallest and largest values of each batch.
 
     .. math::
@@ -144,7 +145,7 @@ def stream_average(*, rate: float = 0.01, channels: int | None = None) -> Calibr
     )
 
 
-def stream_percentile(percentile: float = 99.99) -> Calibration:
+def stream_percentile(percentile: Real = 99.99) -> Calibration:
     """The range that holds a percentage of all magnitudes, from a histogram.
 
     Args:
@@ -162,7 +163,7 @@ def stream_percentile(percentile: float = 99.99) -> Calibration:
     )
 
 
-def stream_entropy(*, levels: int = 128) -> Calibration:
+def stream_entropy(*, levels: Whole = 128) -> Calibration:
     """The range whose histogram diverges least when coarsened, over all batches.
 
     Args:
@@ -174,7 +175,7 @@ def stream_entropy(*, levels: int = 128) -> Calibration:
     return _stream_histogram(lambda s: _histogram.histogram_entropy(*s, levels=levels))
 
 
-def stream_mse(*, levels: int = 128) -> Calibration:
+def stream_mse(*, levels: Whole = 128) -> Calibration:
     """The range of least squared error over all batches, from a histogram.
 
     Args:
@@ -236,13 +237,13 @@ def calibrate(
     return {name: calibration.finish(state) for name, state in states.items()}
 
 
-def _no_extremes(channels: int | None) -> Extremes:
+def _no_extremes(channels: Whole | None) -> Extremes:
     zeros = jnp.zeros(() if channels is None else (channels,))
     return Extremes(zeros, zeros, jnp.zeros(()))
 
 
 def _extremes(
-    x: Float[Array, "..."], channels: int | None
+    x: Float[Array, "..."], channels: Whole | None
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     x = x.astype(jnp.float32)
     if channels is None:

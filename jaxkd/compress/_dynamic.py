@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Int
 
 from jaxkd import _checks
-from jaxkd._types import Params, PRNGKey, Tree
+from jaxkd._types import Number, Params, PRNGKey, Tree, Whole
 from jaxkd.compress._keep_sparse import all_kept, masked_update, needed, only_those_of
 from jaxkd.compress._masks import Sparsity, top_masks
 from jaxkd.compress._scores import random_scores
@@ -36,10 +36,10 @@ def rigl(
     sparsity: Sparsity,
     key: PRNGKey,
     *,
-    end: int,
+    end: Whole,
     where: str = "kernel$",
-    every: int = 100,
-    drop: float = 0.3,
+    every: Whole = 100,
+    drop: Number = 0.3,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Drops the smallest weights and grows those of the largest gradients.
 
@@ -91,10 +91,10 @@ def sparse_evolution(
     sparsity: Sparsity,
     key: PRNGKey,
     *,
-    end: int,
+    end: Whole,
     where: str = "kernel$",
-    every: int = 100,
-    drop: float = 0.3,
+    every: Whole = 100,
+    drop: Number = 0.3,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Drops the smallest weights and grows others at random (SET).
 
@@ -122,9 +122,7 @@ def sparse_evolution(
     return _dynamic(sparsity, key, where, (every, end, drop), random_scores)
 
 
-def regrow_masks(
-    masks: Tree, params: Params, growth: Tree, drop: float | Array
-) -> Tree:
+def regrow_masks(masks: Tree, params: Params, growth: Tree, drop: Number) -> Tree:
     """Drops active weights of small magnitude, and grows as many by another score.
 
     Args:
@@ -155,10 +153,10 @@ def _dynamic(
     sparsity: Sparsity,
     key: PRNGKey,
     where: str,
-    times: tuple[int, int, float],
+    times: tuple[Whole, Whole, Number],
     grow: Grow,
 ) -> optax.GradientTransformationExtraArgs:
-    every, end, drop = times
+    every, end, drop = int(times[0]), int(times[1]), times[2]
     _checks.check_positive(every=every, end=end)
     _checks.check_fraction(drop=drop)
     needs_gradients = grow is not random_scores

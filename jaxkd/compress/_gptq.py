@@ -8,6 +8,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from jaxkd import _checks
+from jaxkd._types import Real, Whole
 from jaxkd.compress._formats import INT4, Format, round_to, value_of
 from jaxkd.compress._quantize import Scheme, check_quantizable, quantize_with
 from jaxkd.compress._ranges import Range, scale_of, usual_range
@@ -37,9 +38,9 @@ def gptq(
     inputs_gram: Float[Array, "features features"],
     *,
     format: Format = INT4,
-    tile: int | None = None,
+    tile: Whole | None = None,
     range: Range | None = None,
-    damping: float = 0.01,
+    damping: Real = 0.01,
 ) -> QuantizedArray:
     r"""Quantizes a layer so that its outputs, not its weights, change least.
 
@@ -90,7 +91,7 @@ def gptq(
     _check_gram(kernel, inputs_gram)
     if format.affine:
         raise ValueError("`format` must be symmetric for GPTQ.")
-    length = kernel.shape[0] if tile is None else tile
+    length = kernel.shape[0] if tile is None else int(tile)
     if length < 1 or kernel.shape[0] % length:
         raise ValueError(
             f"`tile` is {tile}, but must divide the {kernel.shape[0]} inputs."
@@ -122,7 +123,7 @@ def _check_gram(kernel: Array, inputs_gram: Array) -> None:
 
 
 def _prepare(
-    kernel: Array, inputs_gram: Array, damping: float
+    kernel: Array, inputs_gram: Array, damping: Real
 ) -> tuple[Float[Array, "i o"], Float[Array, "i i"]]:
     """The weights, and the upper Cholesky factor of the inverse of the damped sum."""
     gram = inputs_gram.astype(jnp.float32)

@@ -8,9 +8,10 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from jaxkd import _checks
+from jaxkd._types import Real, Whole
 
 
-def check_percentile(percentile: float) -> None:
+def check_percentile(percentile: Real) -> None:
     """Raises unless a percentage is in ``(0, 100]``.
 
     Args:
@@ -27,7 +28,7 @@ def count(
     magnitudes: Float[Array, "..."],
     limit: Float[Array, ""] | None = None,
     *,
-    bins: int,
+    bins: Whole,
 ) -> tuple[Int[Array, " bins"], Float[Array, ""]]:
     """The histogram of magnitudes.
 
@@ -48,7 +49,7 @@ def count(
 
 
 def histogram_percentile(
-    counts: Num[Array, " bins"], limit: Float[Array, ""], *, percentile: float = 99.99
+    counts: Num[Array, " bins"], limit: Float[Array, ""], *, percentile: Real = 99.99
 ) -> Float[Array, ""]:
     """The upper end of the bin that holds a percentile of the magnitudes.
 
@@ -79,7 +80,7 @@ def histogram_percentile(
 
 
 def histogram_mse(
-    counts: Num[Array, " bins"], limit: Float[Array, ""], *, levels: int = 128
+    counts: Num[Array, " bins"], limit: Float[Array, ""], *, levels: Whole = 128
 ) -> Float[Array, ""]:
     r"""The end of the range of least squared error of the bins' centres.
 
@@ -112,7 +113,7 @@ def histogram_mse(
 
 
 def histogram_entropy(
-    counts: Num[Array, " bins"], limit: Float[Array, ""], *, levels: int = 128
+    counts: Num[Array, " bins"], limit: Float[Array, ""], *, levels: Whole = 128
 ) -> Float[Array, ""]:
     r"""The end of the range whose histogram diverges least when it is coarsened.
 
@@ -167,7 +168,7 @@ def histogram_entropy(
 
 
 def _candidates(
-    counts: Num[Array, " bins"], limit: Float[Array, ""], levels: int
+    counts: Num[Array, " bins"], limit: Float[Array, ""], levels: Whole
 ) -> Float[Array, " candidates"]:
     bins = counts.shape[0]
     _checks.check_positive(levels=levels)

@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxkd import _checks, trees
-from jaxkd._types import Params, Tree
+from jaxkd._types import Number, Params, Tree, Whole
 from jaxkd.compress._masks import check_masks, magnitude_masks
 from jaxkd.compress._schedules import Schedule
 
@@ -32,11 +32,11 @@ class KeepSparseState(NamedTuple):
 
 
 def keep_sparse(
-    sparsity: float | Schedule,
+    sparsity: Number | Schedule,
     *,
     where: str = "kernel$",
     across: bool = False,
-    every: int = 1,
+    every: Whole = 1,
     draw: Draw | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Makes pruned weights exactly zero; must be the last link of the chain.
@@ -107,7 +107,7 @@ def keep_sparse(
         params = needed(params, "keep_sparse")
         step = state.step + 1
         target = schedule(step)
-        due = (step % every == 0) | (schedule(step + 1) == target)
+        due = (step % int(every) == 0) | (schedule(step + 1) == target)
         due &= target != state.sparsity
 
         def redraw() -> Tree:
@@ -150,7 +150,7 @@ def _check_drawn(pruned: Tree, drawn: Tree) -> None:
     check_masks(wanted, {path: x for path, x in masks.items() if path in wanted})
 
 
-def _as_schedule(sparsity: float | Schedule) -> Schedule:
+def _as_schedule(sparsity: Number | Schedule) -> Schedule:
     if callable(sparsity):
         return sparsity
     _checks.check_sparsity(sparsity)

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkd import _checks, trees
-from jaxkd._types import Params, Tree
+from jaxkd._types import Params, Real, Tree, Whole
 
 
 class Factors(NamedTuple):
@@ -54,8 +54,8 @@ def break_even_rank(shape: tuple[int, ...]) -> int:
 def factorize_kernel(
     kernel: Float[Array, "..."],
     *,
-    rank: int | None = None,
-    energy: float | None = None,
+    rank: Whole | None = None,
+    energy: Real | None = None,
     inputs_gram: Float[Array, "m m"] | None = None,
 ) -> Factors:
     r"""The best two factors of a kernel, of its weights or of its outputs.
@@ -119,8 +119,8 @@ def factorize(
     params: Params,
     *,
     where: str = "kernel$",
-    rank: int | None = None,
-    energy: float | None = None,
+    rank: Whole | None = None,
+    energy: Real | None = None,
     inputs_grams: Mapping[str, Array] | None = None,
 ) -> Tree:
     """Replaces layers by two smaller ones, where that saves weights.
@@ -198,7 +198,7 @@ def multiply_factors(params: Tree) -> Params:
 
 
 def _factorize_layer(
-    node: Mapping[str, Any], rank: int | None, energy: float | None, gram: Array | None
+    node: Mapping[str, Any], rank: Whole | None, energy: Real | None, gram: Array | None
 ) -> dict[str, Any]:
     kernel = node["kernel"]
     most = break_even_rank(kernel.shape)
@@ -211,7 +211,7 @@ def _factorize_layer(
     return {"first": {"kernel": first}, "second": {"kernel": second, **rest}}
 
 
-def _rank(s: Array, rank: int | None, energy: float | None) -> int:
+def _rank(s: Array, rank: Whole | None, energy: Real | None) -> int:
     if rank is None:
         if not 0 < (energy or 0) <= 1:
             raise ValueError(f"`energy` must be in (0, 1], got {energy}.")
@@ -220,7 +220,7 @@ def _rank(s: Array, rank: int | None, energy: float | None) -> int:
         return min(int(jnp.sum(kept < jnp.float32(energy))) + 1, len(s))
     if not 1 <= rank <= len(s):
         raise ValueError(f"`rank` must be from 1 to {len(s)}, got {rank}.")
-    return rank
+    return int(rank)
 
 
 def _cholesky(matrix: Array, gram: Array) -> Array:

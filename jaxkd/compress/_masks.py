@@ -8,12 +8,12 @@ from jax import core, numpy as jnp
 from jaxtyping import Array
 
 from jaxkd import _checks, trees
-from jaxkd._types import Params, Tree
+from jaxkd._types import Number, Params, Tree
 from jaxkd.compress._scores import magnitude_scores
 from jaxkd.compress._selection import keep_largest, number_kept
 
 #: One fraction of zeros, a traced one too, or one for each path.
-Sparsity: TypeAlias = float | Array | Mapping[str, float]
+Sparsity: TypeAlias = Number | Mapping[str, Number]
 
 
 def top_masks(
@@ -250,7 +250,7 @@ def spread(scores: Tree, masks: Mapping[str, Array]) -> Tree:
     return trees.map_with_path(one, scores)
 
 
-def sparsity_of(sparsity: Sparsity) -> float | Array:
+def sparsity_of(sparsity: Sparsity) -> Number:
     """Checks the one fraction of zeros."""
     if isinstance(sparsity, Mapping):
         raise ValueError("`sparsity` must be one number here, got one for each path.")
@@ -259,9 +259,7 @@ def sparsity_of(sparsity: Sparsity) -> float | Array:
     return sparsity
 
 
-def sparsities(
-    sparsity: Sparsity, chosen: Mapping[str, Array]
-) -> dict[str, float | Array]:
+def sparsities(sparsity: Sparsity, chosen: Mapping[str, Array]) -> dict[str, Number]:
     """The fraction of zeros of each leaf to prune."""
     if not isinstance(sparsity, Mapping):
         return dict.fromkeys(chosen, sparsity_of(sparsity))

@@ -9,7 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from jaxkd import _checks, trees
-from jaxkd._types import Params, Tree
+from jaxkd._types import Params, Tree, Whole
 from jaxkd.compress._records import Palette, check_uncompressed
 
 Start: TypeAlias = Callable[[Float[Array, " n"], int], Float[Array, " k"]]
@@ -52,9 +52,9 @@ def density_start(weights: Float[Array, " n"], k: int) -> Float[Array, " k"]:
 def cluster(
     params: Params,
     *,
-    bits: int = 4,
+    bits: Whole = 4,
     where: str = "kernel$",
-    steps: int = 50,
+    steps: Whole = 50,
     start: Start = linear_start,
     keep_zeros: bool = True,
 ) -> Tree:
@@ -121,7 +121,7 @@ def _check(x: Array, path: str) -> None:
 
 
 def _cluster_array(
-    x: Array, k: int, steps: int, start: Start, keep_zeros: bool
+    x: Array, k: int, steps: Whole, start: Start, keep_zeros: bool
 ) -> Palette:
     flat = x.reshape(-1).astype(jnp.float32)
     zeros = flat == 0
@@ -154,7 +154,7 @@ def _lloyd(
     weights: Float[Array, " n"],
     counts: Float[Array, " n"],
     centroids: Float[Array, " k"],
-    steps: int,
+    steps: Whole,
 ) -> Float[Array, " k"]:
     def move(_: Int[Array, ""], centroids: Float[Array, " k"]) -> Float[Array, " k"]:
         own = _nearest(weights, centroids)

@@ -7,13 +7,18 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd._types import Tree
+from jaxkd._types import Tree, Whole
 from jaxkd.compress._masks import Sparsity, pick, sparsities, spread
 from jaxkd.compress._selection import keep_largest, number_kept
 
 
 def n_of_m_masks(
-    scores: Tree, *, n: int = 2, m: int = 4, axis: int = -2, where: str = "kernel$"
+    scores: Tree,
+    *,
+    n: Whole = 2,
+    m: Whole = 4,
+    axis: Whole = -2,
+    where: str = "kernel$",
 ) -> Tree:
     """Keeps the ``n`` highest of every ``m`` scores that follow each other on an axis.
 
@@ -54,7 +59,7 @@ def n_of_m_masks(
                 f"{path!r} has shape {score.shape} and no axis {axis} to hold runs of "
                 f"`m`={m} weights."
             )
-        moved = jnp.moveaxis(score, axis, -1)
+        moved = jnp.moveaxis(score, int(axis), -1)
         if moved.shape[-1] % m:
             raise ValueError(
                 f"{path!r} has {moved.shape[-1]} weights on axis {axis}, which `m`={m} "
@@ -63,7 +68,7 @@ def n_of_m_masks(
         runs = moved.reshape(-1, m)
         order = jnp.argsort(-runs, axis=1, stable=True)
         kept = jnp.argsort(order, axis=1) < n
-        return jnp.moveaxis(kept.reshape(moved.shape), -1, axis)
+        return jnp.moveaxis(kept.reshape(moved.shape), -1, int(axis))
 
     return spread(
         scores, {path: one(path, x) for path, x in pick(scores, where).items()}
@@ -74,7 +79,7 @@ def block_masks(
     scores: Tree,
     sparsity: Sparsity,
     *,
-    shape: tuple[int, int] = (4, 4),
+    shape: tuple[Whole, Whole] = (4, 4),
     where: str = "kernel$",
 ) -> Tree:
     """Keeps or drops whole blocks of the last two axes, by the mean of their scores.
@@ -113,7 +118,7 @@ def block_masks(
 
 
 def channel_masks(
-    scores: Tree, sparsity: Sparsity, *, axis: int = -1, where: str = "kernel$"
+    scores: Tree, sparsity: Sparsity, *, axis: Whole = -1, where: str = "kernel$"
 ) -> Tree:
     """Keeps or drops whole slices of an axis, by the sum of their scores.
 
@@ -174,7 +179,7 @@ def output_masks(scores: Tree, sparsity: Sparsity, *, where: str = "kernel$") ->
     return spread(scores, {path: one(path, x) for path, x in chosen.items()})
 
 
-def _pooled(score: Array, shape: tuple[int, int]) -> Any:
+def _pooled(score: Array, shape: tuple[Whole, Whole]) -> Any:
     """Sums over blocks of the last two axes."""
     rows, columns = (
         math.ceil(n / b) for n, b in zip(score.shape[-2:], shape, strict=True)

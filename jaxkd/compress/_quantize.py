@@ -9,7 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from jaxkd import trees
-from jaxkd._types import Params, Tree
+from jaxkd._types import Params, Tree, Whole
 from jaxkd.compress._formats import (
     INT8,
     Format,
@@ -36,8 +36,8 @@ class Scheme(NamedTuple):
     """
 
     format: Format = INT8
-    axis: int | tuple[int, ...] = -1
-    tile: int | None = None
+    axis: Whole | tuple[Whole, ...] = -1
+    tile: Whole | None = None
     range: Range | None = None
 
 
@@ -45,9 +45,9 @@ def quantize(
     params: Params,
     *,
     where: str = "kernel$",
-    axis: int | tuple[int, ...] = -1,
+    axis: Whole | tuple[Whole, ...] = -1,
     format: Format = INT8,
-    tile: int | None = None,
+    tile: Whole | None = None,
     range: Range | None = None,
 ) -> Tree:
     r"""Rounds weights to small integers, by default to int8 with a scale per channel.
@@ -187,7 +187,7 @@ def quantize_with(
         zero_point,
         scheme.format,
         axis,
-        scheme.tile,
+        None if scheme.tile is None else int(scheme.tile),
         tuple(x.shape),
         str(x.dtype),
     )
@@ -241,7 +241,7 @@ def scaled(
 
 
 def channel_axes(
-    ndim: int, axis: int | tuple[int, ...], name: str = "x"
+    ndim: int, axis: Whole | tuple[Whole, ...], name: str = "x"
 ) -> tuple[int, ...]:
     """The channel axes in order, not negative; a scalar has none.
 
@@ -256,7 +256,7 @@ def channel_axes(
     Raises:
         ValueError: if the array has no such axis, or it is named twice.
     """
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    given = tuple(map(int, axis if isinstance(axis, tuple) else (axis,)))
     if ndim == 0:
         return ()
     if any(not -ndim <= i < ndim for i in given):
@@ -268,7 +268,7 @@ def channel_axes(
 
 
 def scale_shape(
-    shape: tuple[int, ...], axis: tuple[int, ...], tile: int | None, name: str = "x"
+    shape: tuple[int, ...], axis: tuple[int, ...], tile: Whole | None, name: str = "x"
 ) -> tuple[int, ...]:
     """The shape of the scales.
 
@@ -293,7 +293,7 @@ def scale_shape(
         raise ValueError(
             f"`tile` is {tile}, but must divide {along} of {name!r}, of shape {shape}."
         )
-    lengths[others[-1]] = shape[others[-1]] // tile
+    lengths[others[-1]] = shape[others[-1]] // int(tile)
     return tuple(lengths)
 
 

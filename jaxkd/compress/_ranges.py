@@ -12,6 +12,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxkd._types import Real
 from jaxkd.compress import _histogram
 from jaxkd.compress._formats import Format, round_to, value_of
 
@@ -106,7 +107,7 @@ def ternary(
     return -mean, mean
 
 
-def make_percentile(percentile: float) -> Range:
+def make_percentile(percentile: Real) -> Range:
     """A range that clips the largest magnitudes of each group.
 
     Args:

@@ -1,6 +1,7 @@
 """The records that stand in a tree for compressed arrays, and the way back."""
 
 import dataclasses
+import typing
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jaxkd.compress._formats import INT8, Format, unpack, value_of
 _META = {"static": True}
 
 
+@typing.no_type_check  # as a node of a tree it holds masks, gradients, or nothing
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class QuantizedArray:
@@ -52,6 +54,7 @@ class QuantizedArray:
         return unpack(self.values, self.format, self.shape)
 
 
+@typing.no_type_check  # as a node of a tree it holds masks, gradients, or nothing
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Palette:

@@ -7,12 +7,15 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxkd import _checks
+from jaxkd._types import Number, Real, Whole
 
-Step: TypeAlias = int | Int[Array, ""]
+Step: TypeAlias = Whole | Int[Array, ""]
 Schedule: TypeAlias = Callable[[Any], Float[Array, ""]]
 
 
-def cubic(final: float, *, begin: int, end: int, initial: float = 0.0) -> Schedule:
+def cubic(
+    final: Number, *, begin: Whole, end: Whole, initial: Number = 0.0
+) -> Schedule:
     r"""Gradual pruning: fast while weights are redundant, slow near the target.
 
     .. math::
@@ -48,7 +51,7 @@ def cubic(final: float, *, begin: int, end: int, initial: float = 0.0) -> Schedu
 
 
 def polynomial(
-    final: float, *, begin: int, end: int, initial: float = 0.0, power: float = 1.0
+    final: Number, *, begin: Whole, end: Whole, initial: Number = 0.0, power: Real = 1.0
 ) -> Schedule:
     r"""As :func:`cubic`, with any power; 1 is linear.
 
@@ -71,6 +74,8 @@ def polynomial(
     _checks.check_positive(power=power)
     if end <= begin:
         raise ValueError(f"`end` ({end}) must be after `begin` ({begin}).")
+    begin, end, power = int(begin), int(end), float(power)  # numpy's would promote
+    initial, final = float(initial), float(final)
 
     def schedule(step: Step) -> Float[Array, ""]:
         now = jnp.asarray(step, jnp.int32)
@@ -81,7 +86,7 @@ def polynomial(
     return schedule
 
 
-def one_shot(final: float, *, at: int) -> Schedule:
+def one_shot(final: Number, *, at: Whole) -> Schedule:
     """Dense before a step, at the target from it on.
 
     Args:
@@ -95,10 +100,13 @@ def one_shot(final: float, *, at: int) -> Schedule:
         ValueError: if the sparsity is outside ``[0, 1)``.
     """
     _checks.check_sparsity(final)
-    return lambda step: jnp.where(jnp.asarray(step) < at, 0.0, jnp.float32(final))
+    at, final = int(at), float(final)
+    return lambda step: jnp.where(
+        jnp.asarray(step, jnp.int32) < at, 0.0, jnp.float32(final)
+    )
 
 
-def iterative(final: float, *, begin: int, every: int, rounds: int) -> Schedule:
+def iterative(final: Number, *, begin: Whole, every: Whole, rounds: Whole) -> Schedule:
     r"""In rounds, each of which prunes the same part of what is left.
 
     .. math::
@@ -128,6 +136,7 @@ def iterative(final: float, *, begin: int, every: int, rounds: int) -> Schedule:
     """
     _checks.check_sparsity(final)
     _checks.check_positive(every=every, rounds=rounds)
+    begin, every, rounds, final = int(begin), int(every), int(rounds), float(final)
     levels = [1 - (1 - final) ** (r / rounds) for r in range(rounds)]
 
     def schedule(step: Step) -> Float[Array, ""]:
@@ -137,7 +146,7 @@ def iterative(final: float, *, begin: int, every: int, rounds: int) -> Schedule:
     return schedule
 
 
-def alternating(final: float, *, begin: int, end: int, period: int) -> Schedule:
+def alternating(final: Number, *, begin: Whole, end: Whole, period: Whole) -> Schedule:
     """Compressed and decompressed in turns (AC/DC), and compressed in the end.
 
     Args:
@@ -166,6 +175,7 @@ def alternating(final: float, *, begin: int, end: int, period: int) -> Schedule:
     _checks.check_positive(period=period)
     if end < begin:
         raise ValueError(f"`end` ({end}) must not be before `begin` ({begin}).")
+    begin, end, period = int(begin), int(end), int(period)
 
     def schedule(step: Step) -> Float[Array, ""]:
         now = jnp.asarray(step, jnp.int32)

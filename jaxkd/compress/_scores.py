@@ -7,8 +7,8 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd import trees
-from jaxkd._types import Params, PRNGKey, Tree
+from jaxkd import _checks, trees
+from jaxkd._types import Number, Params, PRNGKey, Tree
 
 
 def magnitude_scores(params: Params) -> Tree:
@@ -65,7 +65,7 @@ def random_scores(params: Params, key: PRNGKey) -> Tree:
 
 
 def movement_scores(
-    scores: Tree, params: Params, gradients: Tree, *, rate: float = 1.0
+    scores: Tree, params: Params, gradients: Tree, *, rate: Number = 1.0
 ) -> Tree:
     r"""Adds one step of movement: weights that move away from zero gain.
 
@@ -173,7 +173,10 @@ def wanda_scores(params: Params, inputs: Mapping[str, Any]) -> Tree:
     """
     leaves = trees.flatten(params)
     for path, x in inputs.items():
-        axis = jnp.shape(leaves[path])[-2:-1] if path in leaves else None
+        if path not in leaves:
+            near = _checks.nearest(path, leaves)
+            raise ValueError(f"`inputs` has {path!r}, which is no parameter; {near}")
+        axis = jnp.shape(leaves[path])[-2:-1]
         if axis != jnp.shape(x)[-1:]:
             raise ValueError(
                 f"`inputs` of {path!r} have {jnp.shape(x)[-1:]} features, but the "

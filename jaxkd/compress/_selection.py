@@ -11,13 +11,15 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
+from jaxkd._types import Number
 
-def number_kept(n: int, sparsity: float | Array) -> Int[Array, ""]:
+
+def number_kept(n: int, sparsity: Number) -> Int[Array, ""]:
     """How many of ``n`` stay: all but ``round(sparsity * n)``, and at least one."""
     if isinstance(sparsity, jax.Array):
         drop = jnp.round(sparsity * n).astype(jnp.int32)
     else:
-        drop = jnp.int32(round(sparsity * n))
+        drop = jnp.int32(round(float(sparsity) * n))
     return jnp.maximum(n - drop, 1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxkd import trees
-from jaxkd._types import Params, Tree
+from jaxkd._types import Params, Real, Tree
 from jaxkd.compress._masks import pick, sparsity_of, top_masks
 from jaxkd.compress._scores import magnitude_scores
 
@@ -29,7 +29,7 @@ class Sensitivity:
         losses: the losses there.
     """
 
-    dense: float
+    dense: Real
     left: Mapping[str, np.ndarray]
     losses: Mapping[str, np.ndarray]
 
@@ -72,7 +72,7 @@ def sensitivity(
     params: Params,
     batches: Iterable[Any],
     *,
-    sparsities: Sequence[float] = (0.5, 0.7, 0.8, 0.9, 0.95),
+    sparsities: Sequence[Real] | np.ndarray = (0.5, 0.7, 0.8, 0.9, 0.95),
     where: str = "kernel$",
     scores: Tree | None = None,
 ) -> Sensitivity:

@@ -9,14 +9,14 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxkd import _checks, trees
-from jaxkd._types import Params
+from jaxkd._types import Params, Real
 
 
 def smooth_scales(
     inputs_absmax: Float[Array, " features"],
     weights_absmax: Float[Array, " features"],
     *,
-    strength: float = 0.5,
+    strength: Real = 0.5,
 ) -> Float[Array, " features"]:
     r"""By how much to divide each input of a layer, and multiply its weights.
 
@@ -54,7 +54,7 @@ def smooth(
     *,
     producers: str,
     consumers: str,
-    strength: float = 0.5,
+    strength: Real = 0.5,
 ) -> Params:
     r"""Moves the size of activations into the weights which they meet.
 
@@ -130,7 +130,7 @@ def check_same_outputs(
     before: Params,
     after: Params,
     *,
-    tolerance: float = 1e-4,
+    tolerance: Real = 1e-4,
 ) -> None:
     """Raises unless two sets of parameters give the same outputs.
 

@@ -8,11 +8,11 @@ from jax.experimental import sparse
 from jaxtyping import Array, Float
 
 from jaxkd import _checks, trees
-from jaxkd._types import Params, Tree
+from jaxkd._types import Params, Real, Tree
 
 
 def to_sparse(
-    params: Params, *, where: str = "kernel$", min_sparsity: float = 0.85
+    params: Params, *, where: str = "kernel$", min_sparsity: Real = 0.85
 ) -> Tree:
     """Stores kernels that are sparse enough as the BCSR of their transpose.
 

@@ -7,6 +7,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxkd import _checks
+from jaxkd._types import Number, Real, Whole
 from jaxkd.compress._selection import keep_largest
 
 
@@ -41,9 +42,9 @@ def sparse_gpt(
     kernel: Float[Array, "in out"],
     hessian: Float[Array, "in in"],
     *,
-    sparsity: float | tuple[int, int],
-    damping: float = 0.01,
-    block: int = 128,
+    sparsity: Number | tuple[Whole, Whole],
+    damping: Real = 0.01,
+    block: Whole = 128,
 ) -> tuple[Float[Array, "in out"], Bool[Array, "in out"]]:
     r"""Prunes a kernel and changes the weights that stay, so that outputs move least.
 
@@ -87,7 +88,7 @@ def sparse_gpt(
         Pruned in One-Shot <https://arxiv.org/abs/2301.00774>`_, 2023, section 3,
         algorithm 1.
     """
-    size, step = _check(kernel, hessian, sparsity, block)
+    size, step = _check(kernel, hessian, sparsity, block, damping)
     w, factor = _prepare(kernel, hessian, damping)
     pad = -size % step
     w = jnp.pad(w, ((0, pad), (0, 0)))
@@ -111,7 +112,7 @@ def sparse_gpt(
     return w[:size].astype(kernel.dtype), mask[:size]
 
 
-def _prepare(kernel: Array, hessian: Array, damping: float) -> tuple[Array, Array]:
+def _prepare(kernel: Array, hessian: Array, damping: Real) -> tuple[Array, Array]:
     """Weights without those of dead inputs, and the factor of the inverse."""
     h = hessian.astype(jnp.float32)
     dead = jnp.diagonal(h) == 0
@@ -126,11 +127,11 @@ def _square(across: Array, start: Array, step: int) -> Array:
 
 
 def _prune_block(
-    w: Array, factor: Array, real: Array, sparsity: float | tuple[int, int]
+    w: Array, factor: Array, real: Array, sparsity: Number | tuple[Whole, Whole]
 ) -> _Block:
     """Goes through the inputs of one block; within it, later rows make up."""
     diagonal = jnp.diagonal(factor)
-    run = len(w) if not isinstance(sparsity, tuple) else sparsity[1]
+    run = len(w) if not isinstance(sparsity, tuple) else int(sparsity[1])
 
     def choose(i: Array, state: _Block) -> Array:
         rows = jax.lax.dynamic_slice_in_dim(state.w, i, run)
@@ -156,7 +157,7 @@ def _prune_block(
     return jax.lax.fori_loop(0, len(w), one, start)
 
 
-def _choose(scores: Array, real: Array, sparsity: float) -> Array:
+def _choose(scores: Array, real: Array, sparsity: Number) -> Array:
     """So many of a block, not counting rows beyond the kernel."""
     n = jnp.sum(real, dtype=jnp.int32) * scores.shape[1]
     keep = scores.size - jnp.round(sparsity * n.astype(jnp.float32)).astype(jnp.int32)
@@ -165,21 +166,30 @@ def _choose(scores: Array, real: Array, sparsity: float) -> Array:
 
 
 def _check(
-    kernel: Array, hessian: Array, sparsity: float | tuple[int, int], block: int
+    kernel: Array,
+    hessian: Array,
+    sparsity: Number | tuple[Whole, Whole],
+    block: Whole,
+    damping: Real,
 ) -> tuple[int, int]:
     if kernel.ndim != 2 or hessian.shape != (kernel.shape[0],) * 2:
         raise ValueError(
             f"`kernel` must have shape [in, out] and `hessian` [in, in], got "
             f"{kernel.shape} and {hessian.shape}."
         )
+    if not damping >= 0 or block < 1:
+        raise ValueError(
+            f"`damping` must be 0 or more and `block` at least 1, got {damping} and "
+            f"{block}."
+        )
     size = kernel.shape[0]
     if not isinstance(sparsity, tuple):
         _checks.check_sparsity(sparsity)
-        return size, min(block, size)
+        return size, min(int(block), size)
     n, m = sparsity
     if not 0 < n <= m or size % m:
         raise ValueError(
             f"`sparsity`=({n}, {m}) must keep 0 < n <= m of every m inputs, and m must "
             f"divide the {size} inputs."
         )
-    return size, min(max(block // m, 1) * m, size)
+    return size, min(max(int(block) // int(m), 1) * int(m), size)

@@ -1,5 +1,7 @@
 """Models of many forms: Linen, NNX, Equinox, and the plain ones."""
 
+import functools
+
 import equinox as eqx
 import flax.linen as nn
 import jax
@@ -13,6 +15,7 @@ from structures_plain import (
     plain_dense_net,
     plain_experts,
     plain_group_norm,
+    plain_grouped,
     plain_lstm,
     plain_mlp,
 )
@@ -21,7 +24,7 @@ from structures_plain import (
 def linen(make, x, **sizes):
     """A Linen module, rebuilt for the widths named in `sizes`: field -> axis."""
     module = make()
-    variables = noise(module.init(jax.random.key(0), x))
+    variables = noise(jax.eval_shape(module.init, jax.random.key(0), x))
 
     def rebuild(widths):
         fields = {field: widths[axis] for field, axis in sizes.items()}
@@ -127,7 +130,7 @@ class Encoder(nn.Module):
 
 def linen_encoder():
     module, ids = Encoder(), jnp.arange(10).reshape(2, 5)
-    variables = noise(module.init(jax.random.key(0), ids))
+    variables = noise(jax.eval_shape(module.init, jax.random.key(0), ids))
 
     def rebuild(widths):
         return Encoder(
@@ -157,26 +160,22 @@ class NnxNet(nnx.Module):
 
 
 def nnx_net():
-    graph, state = nnx.split(NnxNet())
+    graph, state = nnx.split(nnx.eval_shape(NnxNet))
     apply = lambda state, x: nnx.merge(graph, state)(x)
     return Case(apply, noise(state), (normal(2, 8, 8, 3),))
 
 
 def nnx_attention():
-    module = nnx.MultiHeadAttention(4, 16, decode=False, rngs=nnx.Rngs(0))
-    _, state = nnx.split(module)
-
     def make(heads=4):
-        def apply(state, x):
-            new = nnx.MultiHeadAttention(
-                heads, 16, 4 * heads, 16, decode=False, rngs=nnx.Rngs(0)
-            )
-            return nnx.merge(nnx.split(new)[0], state)(x)
+        new = lambda: nnx.MultiHeadAttention(
+            heads, 16, 4 * heads, 16, decode=False, rngs=nnx.Rngs(0)
+        )
+        graph, state = nnx.split(nnx.eval_shape(new))
+        return lambda state, x: nnx.merge(graph, state)(x), state
 
-        return apply
-
-    rebuild = lambda widths: make(widths["key/kernel:1"])
-    return Case(make(), noise(state), (normal(2, 5, 16),), rebuild, "kernel:1$")
+    apply, state = make()
+    rebuild = lambda widths: make(widths["key/kernel:1"])[0]
+    return Case(apply, noise(state), (normal(2, 5, 16),), rebuild, "kernel:1$")
 
 
 class EquinoxNet(eqx.Module):
@@ -194,12 +193,13 @@ class EquinoxNet(eqx.Module):
 
 
 def equinox_net():
-    arrays, rest = eqx.partition(EquinoxNet(jax.random.key(0)), eqx.is_array)
+    net = eqx.filter_eval_shape(EquinoxNet, jax.random.key(0))
+    arrays, rest = eqx.partition(net, lambda x: isinstance(x, jax.ShapeDtypeStruct))
     apply = lambda arrays, x: jax.vmap(eqx.combine(arrays, rest))(x)
     return Case(apply, noise(arrays), (normal(2, 3, 8, 8),))
 
 
-CASES = {
+MAKERS = {
     "plain MLP": plain_mlp,
     "plain DenseNet, gated": plain_dense_net,
     "plain GroupNorm": plain_group_norm,
@@ -207,6 +207,7 @@ CASES = {
     "plain decoder, scanned": lambda: plain_decoder(stacked=True),
     "plain LSTM, scanned": plain_lstm,
     "plain experts": plain_experts,
+    "plain grouped convolution": plain_grouped,
     "Linen VGG": linen_vgg,
     "Linen ResNet": linen_resnet,
     "Linen MobileNet": linen_mobilenet,
@@ -215,3 +216,6 @@ CASES = {
     "NNX attention": nnx_attention,
     "Equinox net": equinox_net,
 }
+
+# Made once.
+CASES = {name: functools.cache(make) for name, make in MAKERS.items()}

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import numpy as jnp
 
 from jaxkd import compress
@@ -16,26 +17,33 @@ class Case(NamedTuple):
     only: str = ""  # a pattern: groups whose removal is exact
 
 
+FOUND = {}  # the groups of each case, which is kept so that its id stays its own
+
+
 def find(case):
-    return compress.dependency_groups(case.apply, case.variables, *case.inputs)
+    if id(case) not in FOUND:
+        groups = compress.dependency_groups(case.apply, case.variables, *case.inputs)
+        FOUND[id(case)] = case, groups
+    return FOUND[id(case)][1]
 
 
-def noise(tree, seed=0):
-    """Nothing is zero or one: biases and statistics matter."""
-    leaves, treedef = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    floats = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
-    return jax.tree.unflatten(
-        treedef,
-        [
-            0.1 + jax.random.uniform(k, x.shape, x.dtype, 0.1, 0.6) if floats(x) else x
-            for k, x in zip(keys, leaves, strict=True)
-        ],
-    )
+# Numbers of numpy: those of jax.random are one more compilation for each shape.
+
+
+def noise(shapes, seed=0):
+    """Nothing is zero or one: biases and statistics matter. Kernels have both signs."""
+    rng = np.random.default_rng(seed)
+
+    def draw(x):
+        low = 0.2 if len(x.shape) < 2 else -0.7
+        return rng.uniform(low, 0.7, x.shape).astype(x.dtype)
+
+    return jax.tree.map(draw, shapes)
 
 
 def normal(*shape, seed=0):
-    return jax.random.normal(jax.random.key(seed), shape)
+    draw = np.random.default_rng(seed).normal(size=shape)
+    return jnp.asarray(draw, jnp.float32)
 
 
 def mlp(p, x):
@@ -154,3 +162,22 @@ def experts(p, x):
 def plain_experts():
     p = {"gate": normal(5, 4), "up": normal(4, 5, 8), "down": normal(4, 8, 5)}
     return Case(experts, p, (normal(3, 5),), only="up:2")  # a softmax over experts
+
+
+def grouped(p, x):
+    """Two groups of a convolution, as many as its kernel's inputs say."""
+    for name in "abc":
+        x = jax.lax.conv_general_dilated(
+            jax.nn.relu(x),
+            p[name],
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=x.shape[-1] // p[name].shape[2],
+        )
+    return x
+
+
+def plain_grouped():
+    p = {"a": normal(3, 3, 3, 16), "b": normal(3, 3, 8, 12), "c": normal(1, 1, 12, 2)}
+    return Case(grouped, p, (normal(2, 6, 6, 3),))

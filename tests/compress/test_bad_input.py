@@ -56,6 +56,13 @@ def test_many_sparsities_where_one_is_wanted():
         compress.magnitude_prune(params(), jnp.array([0.5, 0.5]))
 
 
+@pytest.mark.own_checks
+@pytest.mark.parametrize("sparsity", ["0.5", None, True])
+def test_sparsity_that_is_no_number(sparsity):
+    with pytest.raises(ValueError, match=f"must be one number, got {sparsity!r}"):
+        compress.magnitude_prune(params(), sparsity)
+
+
 def test_a_traced_sparsity_passes():
     masks = jax.jit(lambda s: compress.magnitude_masks(params(), s))(0.5)
     assert int(masks["a"]["kernel"].sum()) == 12
@@ -125,3 +132,63 @@ def test_a_shape_the_graph_cannot_shrink():
         compress.shrink(p, groups, {"up:1": jnp.ones(16)}, target=compress.params(0.5))
     with pytest.raises(ValueError, match=r"80 of 80 remain.*up:1 \("):
         compress.shrink(p, groups, {}, target=compress.params(0.5))
+
+
+def hidden():
+    p = {"up": jnp.ones((3, 16)), "down": jnp.ones((16, 2))}
+    apply = lambda p, x: jax.nn.relu(x @ p["up"]) @ p["down"]
+    return p, compress.dependency_groups(apply, p, jnp.ones((1, 3)))
+
+
+@pytest.mark.own_checks
+@pytest.mark.parametrize("limit", ["0.5", None, True])
+def test_a_limit_that_is_no_number(limit):
+    with pytest.raises(ValueError, match=f"a fraction in .* got {limit}"):
+        compress.params(limit)
+
+
+@pytest.mark.own_checks
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"target": 0.5}, TypeError, r"one of `compress.params`.* got 0.5"),
+        ({"target": {"up:1": 3.5}}, ValueError, r"3.5 units .* whole number from 1"),
+        ({"target": {"up:1": 8}, "round_to": 1.5}, ValueError, r"whole .* got 1.5"),
+    ],
+)
+def test_what_is_no_target(settings, error, words):
+    p, groups = hidden()
+    scores = compress.l2_importance(p, groups)
+    with pytest.raises(error, match=words):
+        compress.shrink(p, groups, scores, **settings)
+
+
+def test_numbers_of_numpy_are_numbers():
+    p, groups = hidden()
+    scores = compress.l2_importance(p, groups)
+    for target in (compress.params(np.int64(40)), {"up:1": np.int64(8)}):
+        smaller, _ = compress.shrink(
+            p, groups, scores, target=target, round_to=np.int64(4)
+        )
+        assert smaller["up"].shape == (3, 8)
+    masks = compress.n_of_m_masks(params(), n=np.int64(1), m=np.int32(2), axis=0)
+    assert int(masks["a"]["kernel"].sum()) == 12
+    schedule = compress.cubic(np.float32(0.5), begin=np.int64(0), end=np.int64(4))
+    assert float(schedule(np.int64(4))) == 0.5
+    keep = compress.keep_sparse(np.float32(0.5), every=np.int64(2))
+    updates, _ = keep.update(params(), keep.init(params()), params())
+    assert int((updates["a"]["kernel"] == -1).sum()) == 12  # what a weight of 1 lacks
+    cut = compress.take_layers({"l0": 1, "l1": 2}, np.array([1]), where=r"^l(\d)")
+    assert cut == {"l0": 2}
+
+
+def test_sparse_gpt_with_numbers_out_of_range():
+    kernel, hessian = jnp.ones((6, 4)), jnp.eye(6)
+    for wrong in ({"damping": -1.0}, {"damping": float("nan")}, {"block": 0}):
+        with pytest.raises(ValueError, match="`damping` must be 0 or more and `block`"):
+            compress.sparse_gpt(kernel, hessian, sparsity=0.5, **wrong)
+
+
+def test_wanda_of_inputs_that_belong_to_no_kernel():
+    with pytest.raises(ValueError, match=r"'a/kernl', which is no .* mean 'a/kernel'"):
+        compress.wanda_scores(params(), {"a/kernl": jnp.ones((2, 6))})

@@ -49,6 +49,7 @@ def test_an_input_that_is_never_seen_gets_no_weight():
     np.testing.assert_array_equal(compress.dequantize(small)[3], 0)
 
 
+@pytest.mark.own_checks
 def test_gptq_of_what_is_no_sum_of_products_fails_loudly():
     w = kernel_of()
     with pytest.raises(ValueError, match="not positive semidefinite"):

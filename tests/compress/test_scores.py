@@ -171,6 +171,7 @@ def test_sparse_gpt_traces_a_loop():
     assert big == small
 
 
+@pytest.mark.own_checks
 def test_sparse_gpt_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match=r"got \(4, 3\) and \(3, 3\)"):
         compress.sparse_gpt(jnp.ones((4, 3)), jnp.eye(3), sparsity=0.5)

@@ -9,13 +9,13 @@ from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxkd import _checks, trees
-from jaxkd._types import Tree
+from jaxkd._types import Tree, Whole
 
 
 def layer_importance(
-    layers: Mapping[str, tuple[Array, Array]],
+    layers: Mapping[str, tuple[Array | np.ndarray, Array | np.ndarray]],
     *,
-    where: Bool[Array, "..."] | None = None,
+    where: Bool[Array | np.ndarray, "..."] | None = None,
 ) -> dict[str, Float[Array, ""]]:
     r"""How much each layer turns what runs through it.
 
@@ -60,7 +60,9 @@ def layer_importance(
     return {name: 1.0 - _mean_cosine(x, y, where) for name, (x, y) in layers.items()}
 
 
-def take_layers(tree: Tree, layers: Sequence[int], *, where: str) -> Tree:
+def take_layers(
+    tree: Tree, layers: Sequence[Whole] | np.ndarray, *, where: str
+) -> Tree:
     r"""A tree with some of its layers only, renumbered from where they began.
 
     Layers are numbered by a part of their paths, ``block0``, ``block1``, or by the
@@ -91,7 +93,7 @@ def take_layers(tree: Tree, layers: Sequence[int], *, where: str) -> Tree:
         >>> print(compress.take_layers(stacked, [0, 2], where="^blocks")["blocks"])
         [0. 2.]
     """
-    pattern = re.compile(where)
+    layers, pattern = [int(n) for n in layers], re.compile(where)
     paths = [path for path in trees.flatten(tree) if pattern.search(path)]
     if not paths or pattern.groups > 1 or len(set(layers)) < len(layers):
         raise ValueError(
@@ -108,7 +110,7 @@ def take_layers(tree: Tree, layers: Sequence[int], *, where: str) -> Tree:
     return _renumbered(tree, "", pattern, numbers)
 
 
-def _mean_cosine(x: Array, y: Array, where: Array | None) -> Float[Array, ""]:
+def _mean_cosine(x: Any, y: Any, where: Any) -> Float[Array, ""]:
     x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     norms = jnp.sum(x * x, axis=-1) * jnp.sum(y * y, axis=-1)
     roots = jnp.sqrt(jnp.where(norms > 0, norms, 1.0))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from jaxkd._types import Tree
+from jaxkd._types import Real, Tree, Whole
 from jaxkd.compress._structure.groups import Groups
 from jaxkd.compress._structure.removal import take_units
 from jaxkd.compress._structure.targets import (
@@ -25,11 +25,11 @@ Run = Callable[[], Any]
 
 
 def latency(
-    limit: float,
+    limit: Real,
     variables: Tree,
     *,
     rebuild: Callable[[Widths], Callable[..., Any]] | None = None,
-    rounds: int = 10,
+    rounds: Whole = 10,
     clock: Callable[[Run], float] | None = None,
 ) -> Target:
     """At most so long for one batch, measured on this machine.
@@ -75,7 +75,11 @@ class _Meter:
     """Remembers what has been measured."""
 
     def __init__(
-        self, variables: Tree, rebuild: Any, rounds: int, clock: Callable[[Run], float]
+        self,
+        variables: Tree,
+        rebuild: Any,
+        rounds: Whole,
+        clock: Callable[[Run], float],
     ) -> None:
         self._variables, self._rebuild = variables, rebuild
         self._rounds, self._clock = rounds, clock
@@ -83,7 +87,7 @@ class _Meter:
         self._dense: tuple[Run, float] | None = None
 
     def measure(self, groups: Groups, units: Units) -> int:
-        fewer = {k: n for k, n in units.items() if n < groups[k].size}
+        fewer = {k: int(n) for k, n in units.items() if n < groups[k].size}
         key = tuple(sorted(fewer.items()))
         if self._dense is None:
             run = self._build(groups, {})

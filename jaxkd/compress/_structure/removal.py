@@ -35,7 +35,8 @@ def zero_units(variables: Tree, groups: Groups, kept: Kept) -> Tree:
     def zero(path: str, x: Any) -> Any:
         for axis, stays in keep.get(path, {}).items():
             shape = [-1 if i == axis else 1 for i in range(np.ndim(x))]
-            x = jnp.where(stays.reshape(shape), x, jnp.zeros_like(x))
+            on = _place(x)
+            x = on.where(stays.reshape(shape), x, on.zeros_like(x))
         return x
 
     return trees.map_with_path(zero, variables)
@@ -50,7 +51,7 @@ def take_units(variables: Tree, groups: Groups, kept: Kept) -> Tree:
         kept: for each group by name, true for the units that stay; others keep all.
 
     Returns:
-        A tree of the same structure with smaller arrays.
+        A tree of the same structure with smaller arrays, those of numpy on the host.
 
     Raises:
         ValueError: if the variables are not those of the groups, or a choice has the
@@ -146,9 +147,15 @@ def _keep(groups: Groups, kept: Kept) -> dict[str, dict[int, np.ndarray]]:
 
 
 def _take(x: Any, keep: Mapping[int, np.ndarray]) -> Any:
+    on = _place(x)
     for axis, stays in keep.items():
-        x = jnp.take(jnp.asarray(x), np.flatnonzero(stays), axis=axis)
+        x = on.take(on.asarray(x), np.flatnonzero(stays), axis=axis)
     return x
+
+
+def _place(x: Any) -> Any:
+    """Arrays of numpy stay so, on the host."""
+    return np if isinstance(x, np.ndarray) else jnp
 
 
 def _followed(path: str, shapes: Mapping[str, Any]) -> str | None:

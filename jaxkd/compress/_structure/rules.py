@@ -157,7 +157,7 @@ def _slice(walk: Walk, eqn: Any, ins: Sequence[Value]) -> list[Value]:
 
 def _split(walk: Walk, eqn: Any, ins: Sequence[Value]) -> list[Value]:
     axis, sizes = eqn.params["axis"], eqn.params["sizes"]
-    cuts = list(itertools.accumulate(sizes))[:-1]
+    cuts = [int(n) for n in itertools.accumulate(sizes)][:-1]  # numpy's, some
     pieces = walk.axes.partition(ins[0][axis], cuts, walk.where)
     return [(*ins[0][:axis], piece, *ins[0][axis + 1 :]) for piece in pieces]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd._types import Tree
+from jaxkd._types import Tree, Whole
 from jaxkd.compress._sensitivity import Loss, Sensitivity, mean_loss
 from jaxkd.compress._structure.groups import Groups
 from jaxkd.compress._structure.removal import zero_units
@@ -21,8 +21,8 @@ def unit_sensitivity(
     scores: Scores,
     batches: Iterable[Any],
     *,
-    steps: int = 8,
-    round_to: int = 8,
+    steps: Whole = 8,
+    round_to: Whole = 8,
 ) -> Sensitivity:
     r"""The loss with units of one group zeroed, for each group and several widths.
 
@@ -131,10 +131,10 @@ def search_units(
     return search.units(search.refined(found) if refine else found)
 
 
-def _widths(size: int, steps: int, round_to: int) -> list[int]:
+def _widths(size: int, steps: Whole, round_to: Whole) -> list[int]:
     """Falling widths, the whole one first."""
-    step = round_to if size >= 2 * round_to else 1
-    stride = max(1, math.ceil(size / (steps + 1) / step)) * step
+    step = int(round_to) if size >= 2 * round_to else 1
+    stride = max(1, math.ceil(size / (int(steps) + 1) / step)) * step
     return [size, *range((size - 1) // stride * stride, 0, -stride)]
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jaxkd import _checks
-from jaxkd._types import Tree
+from jaxkd._types import Tree, Whole
 from jaxkd.compress._structure.comparison import compare
 from jaxkd.compress._structure.groups import Groups
 from jaxkd.compress._structure.removal import positions, take_units
@@ -65,7 +65,7 @@ def shrink(
     scores: Scores,
     *,
     target: Target | Units,
-    round_to: int = 8,
+    round_to: Whole = 8,
     across: bool = False,
     rebuild: Callable[[Widths], Callable[..., Any]] | None = None,
 ) -> tuple[Tree, ShrinkReport]:
@@ -125,10 +125,17 @@ def shrink(
         Fang et al., `DepGraph: Towards Any Structural Pruning
         <https://arxiv.org/abs/2301.12900>`_, 2023, section 3.
     """
-    if round_to < 1:
-        raise ValueError(f"`round_to` must be at least 1, got {round_to}.")
+    if not isinstance(round_to, int | np.integer) or round_to < 1:
+        raise ValueError(
+            f"`round_to` must be a whole number of at least 1, got {round_to}."
+        )
     positions(variables, groups, {})  # the groups are those of the variables
     ranks = {name: check_scores(groups, name, s) for name, s in scores.items()}
+    if not isinstance(target, Target | Mapping):
+        raise TypeError(
+            "`target` must be one of `compress.params`, `flops`, `bytes`, `units` or "
+            f"`latency`, or units for each group by name, got {target!r}."
+        )
     if isinstance(target, Target):
         units = _fit(groups, ranks, target, round_to, across)
     else:
@@ -162,16 +169,16 @@ def _sizes(groups: Groups, units: Units, target: Target | Units) -> dict[str, in
     return sizes
 
 
-def _check_units(scores: Mapping[str, np.ndarray], name: str, units: int) -> int:
+def _check_units(scores: Mapping[str, np.ndarray], name: str, units: Whole) -> int:
     if name not in scores:
         raise KeyError(
             f"`target` has {units} units for {name!r}, which has no scores; "
             f"{_checks.nearest(name, scores)}"
         )
-    if not 1 <= units <= len(scores[name]):
+    if not 1 <= units <= len(scores[name]) or units != int(units):
         raise ValueError(
-            f"`target` has {units} units for {name!r}; it must keep 1 to "
-            f"{len(scores[name])}."
+            f"`target` has {units} units for {name!r}; it must keep a whole number "
+            f"from 1 to {len(scores[name])}."
         )
     return int(units)
 
@@ -198,7 +205,7 @@ def _fit(
     groups: Groups,
     scores: Mapping[str, np.ndarray],
     target: Target,
-    round_to: int,
+    round_to: Whole,
     across: bool,
 ) -> dict[str, int]:
     """The most units that meet the target, by bisection on how much stays."""
@@ -239,8 +246,8 @@ def _shares_across(scores: Mapping[str, np.ndarray]) -> Callable[[float], Any]:
     return share
 
 
-def _rounded(wanted: float, size: int, round_to: int) -> int:
+def _rounded(wanted: float, size: int, round_to: Whole) -> int:
     """The nearest multiple of at least one unit; all units are a width, too."""
-    step = round_to if size >= 2 * round_to else 1
+    step = int(round_to) if size >= 2 * round_to else 1
     width = math.floor(wanted / step + 0.5) * step
     return size if wanted >= size else min(max(width, step), size)

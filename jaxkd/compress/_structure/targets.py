@@ -4,10 +4,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
+from jaxkd import _checks
+from jaxkd._types import Real, Whole
 from jaxkd.compress._structure.groups import Groups
 
 #: Units that remain in each group, by name; the others keep all.
-Units: TypeAlias = Mapping[str, int]
+Units: TypeAlias = Mapping[str, Whole]
 
 #: The length of each axis of each array, by ``"path:axis"``.
 Widths: TypeAlias = Mapping[str, int]
@@ -23,17 +27,17 @@ class Target(NamedTuple):
     """
 
     measure: Callable[[Groups, Units], int]
-    limit: float
+    limit: Real
     unit: str
 
     def bound(self, groups: Groups) -> int:
         """The limit as a number of what is measured."""
-        if isinstance(self.limit, int):
-            return self.limit
+        if isinstance(self.limit, int | np.integer):
+            return int(self.limit)
         return math.floor(self.limit * self.measure(groups, {}))
 
 
-def params(limit: float) -> Target:
+def params(limit: Real) -> Target:
     """At most so many numbers in all arrays.
 
     Args:
@@ -47,13 +51,16 @@ def params(limit: float) -> Target:
 
     Examples:
         >>> from jaxkd import compress
+    import numpy as np
+
+    from jaxkd._types import Real, Whole
         >>> compress.params(0.5).limit, compress.params(100_000).unit
         (0.5, 'parameters')
     """
     return _target(count_params, limit, "parameters")
 
 
-def flops(limit: float) -> Target:
+def flops(limit: Real) -> Target:
     """At most so many floating-point operations in products and convolutions.
 
     A multiplication and an addition are two; other operations are not counted.
@@ -70,7 +77,7 @@ def flops(limit: float) -> Target:
     return _target(count_flops, limit, "FLOPs")
 
 
-def bytes(limit: float) -> Target:
+def bytes(limit: Real) -> Target:
     """At most so many bytes in all arrays.
 
     Args:
@@ -85,7 +92,7 @@ def bytes(limit: float) -> Target:
     return _target(count_bytes, limit, "bytes")
 
 
-def units(limit: float) -> Target:
+def units(limit: Real) -> Target:
     """At most so many units in all groups that can shrink: channels, heads, widths.
 
     Args:
@@ -128,7 +135,7 @@ def axis_lengths(groups: Groups, units: Units) -> dict[str, int]:
 
 
 def _count_units(groups: Groups, units: Units) -> int:
-    return sum(units.get(group.name, group.size) for group in groups)
+    return sum(int(units.get(group.name, group.size)) for group in groups)
 
 
 def _count(groups: Groups, units: Units, weigh: Callable[[int], int]) -> int:
@@ -140,19 +147,20 @@ def _count(groups: Groups, units: Units, weigh: Callable[[int], int]) -> int:
 
 
 def _leaves(groups: Groups, units: Units) -> dict[int, int]:
-    return {groups[name].leaf: n for name, n in units.items()}
+    return {groups[name].leaf: int(n) for name, n in units.items()}
 
 
-def check_limit(limit: float, unit: str) -> None:
+def check_limit(limit: Real, unit: str) -> None:
     """Raises unless the limit is a fraction or a positive integer."""
-    if not limit > 0 or (not isinstance(limit, int) and limit > 1):
+    wrong = not _checks.is_number(limit) or not limit > 0
+    if wrong or (not isinstance(limit, int | np.integer) and limit > 1):
         raise ValueError(
             f"the target of {unit} must be a fraction in (0, 1] or a positive integer, "
             f"got {limit}."
         )
 
 
-def _target(measure: Callable[[Groups, Units], int], limit: float, unit: str) -> Target:
+def _target(measure: Callable[[Groups, Units], int], limit: Real, unit: str) -> Target:
     check_limit(limit, unit)
     return Target(measure, limit, unit)
 
