@@ -6,6 +6,8 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxkd.train import data_mesh
+
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the tools of the tests
 
 
@@ -38,3 +40,12 @@ def shared_programs(compiled):
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """Programs for all of them compile far longer; other tests have these."""
+    alone = data_mesh(jax.devices()[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxkd.train._parallel.data_mesh", lambda: alone)
+        yield

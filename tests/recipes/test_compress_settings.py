@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from compressing import EXPORT, STAGES, config
 from jaxkd import cli, deploy, recipes
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+pytestmark = pytest.mark.usefixtures("one_device")
 DIGITS = recipes.load_digits()
 
 
@@ -77,15 +79,17 @@ def command(*words):
     return cli.main([str(word) for word in words])
 
 
-def test_the_command_line(tmp_path, capsys):
+def test_the_command_line(tmp_path, capsys, monkeypatch):
+    narrow = functools.partial(recipes.DemoConfig, teacher_widths=(8, 8))
+    monkeypatch.setattr("jaxkd.recipes._compress_digits.DemoConfig", narrow)
     folder, file = tmp_path / "run", tmp_path / "config.json"
-    stages = [{"stage": "shrink", "keep": 0.1, "steps": 9}]
+    stages = [{"stage": "shrink", "keep": 0.5, "steps": 9}]
     file.write_text(json.dumps({"teacher_steps": 2, "stages": stages}))
     words = ("compress", "--config", file, "--set", "stages.1.steps=0", "--quiet")
     assert command(*words, "--folder", folder) == 0
     assert "1-shrink" in capsys.readouterr().out
     saved = json.loads((folder / "config.json").read_text())["config"]
-    assert recipes.config_of(saved).stages == (recipes.Shrink(keep=0.1, steps=0),)
+    assert recipes.config_of(saved).stages == (recipes.Shrink(keep=0.5, steps=0),)
     assert command("compress", "--folder", folder) == 1
     assert "add --resume" in capsys.readouterr().err
     assert command("compress", "--folder", folder, "--resume", "--quiet") == 0
