@@ -116,7 +116,7 @@ def is_key(leaf: Any) -> bool:
         True for those of :func:`jax.random.key`.
     """
     dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    return dtype is not None and jax.numpy.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def write_arrays(file: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

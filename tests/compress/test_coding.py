@@ -172,7 +172,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     file = tmp_path / "params.jkd"
     compress.save_tree({"a": jnp.ones(3)}, file)
     before = file.read_bytes()
-    with pytest.raises(TypeError, match="'a': .* cannot be stored"):
+    with pytest.raises(TypeError, match=r"'a': .* cannot be stored"):
         compress.save_tree({"a": np.array(["word"])}, file)
     assert file.read_bytes() == before
     assert os.listdir(tmp_path) == ["params.jkd"]
