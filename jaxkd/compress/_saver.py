@@ -150,7 +150,7 @@ def _disassemble(leaf: Any) -> tuple[list[Any], dict[str, Any]]:
     if isinstance(leaf, Palette):
         fields = {"indices": leaf.indices, "centroids": leaf.centroids}
         return ["palette", leaf.keeps_zero], fields
-    if jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         name = str(jax.random.key_impl(leaf))
         return ["key", name], {"words": jax.random.key_data(leaf)}
     if not isinstance(leaf, QuantizedArray):

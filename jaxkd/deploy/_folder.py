@@ -246,16 +246,12 @@ def check_inputs(
     Raises:
         KeyError: if one is missing.
         ValueError: if one is unknown or of another shape, or their lengths differ.
-        TypeError: if one is of a dtype that would be cut.
+        TypeError: if one is of a dtype that would be cut, or they have no names.
     """
-    extra = set(inputs) - set(wanted)
-    if extra:
-        raise ValueError(
-            f"unknown input {min(extra)!r}; {_checks.nearest(min(extra), wanted)}"
-        )
+    _check_names(inputs, wanted)
     checked = {}
     for name, want in wanted.items():
-        x = np.asarray(_checks.get(inputs, name, "the artefact"))
+        x = _as_array(name, _checks.get(inputs, name, "the artefact"))
         if list(x.shape[1:]) != want["shape"][1:] or x.ndim == 0 or len(x) == 0:
             raise ValueError(
                 f"input {name!r} has shape {x.shape}, but must be "
@@ -270,6 +266,26 @@ def check_inputs(
         lengths = ", ".join(f"{name!r} {len(x)}" for name, x in checked.items())
         raise ValueError(f"the inputs differ in their number of examples: {lengths}.")
     return checked
+
+
+def _check_names(inputs: Any, wanted: Mapping[str, Any]) -> None:
+    if not isinstance(inputs, Mapping):
+        names = ", ".join(f"{name!r}: ..." for name in wanted)
+        raise TypeError(
+            f"`inputs` must be arrays by name, {{{names}}}, got {type(inputs)}."
+        )
+    extra = {str(name) for name in inputs} - set(wanted)
+    if extra:
+        raise ValueError(
+            f"unknown input {min(extra)!r}; {_checks.nearest(min(extra), wanted)}"
+        )
+
+
+def _as_array(name: str, x: Any) -> np.ndarray:
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"input {name!r} is no array: {error}") from error
 
 
 def _cast(name: str, x: np.ndarray, dtype: str) -> np.ndarray:
