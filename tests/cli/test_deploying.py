@@ -145,7 +145,9 @@ def test_predict_refuses_weights_alone(tmp_path, capsys):
     assert "holds weights without a program" in capsys.readouterr().err
 
 
-def test_predict_refuses_arrays_that_say_they_are_huge(tmp_path, capsys):
+def test_arrays_that_say_they_are_huge_and_ports_beyond_all_are_refused(
+    tmp_path, capsys
+):
     model = models.from_linen(models.MLP(hidden=(2,), classes=2))
     inputs = {"image": np.ones((2, 4), np.float32)}
     variables = model.init(jax.random.key(0), inputs)
@@ -156,3 +158,6 @@ def test_predict_refuses_arrays_that_say_they_are_huge(tmp_path, capsys):
             np.lib.format.write_array_header_1_0(stream, head)
         assert run("predict", tmp_path / "net", tmp_path / "x.npy") == 2
         assert "is no .npy or .npz file" in capsys.readouterr().err
+    for port in (0, 65536, -1):
+        assert run("serve", tmp_path / "net", "--port", port) == 2
+        assert "--port must be from 1 to 65535" in capsys.readouterr().err
