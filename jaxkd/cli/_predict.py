@@ -5,6 +5,9 @@ import pathlib
 import zipfile
 from typing import Any
 
+# What NumPy raises for files that are none of its own, or say that they are huge.
+_NO_ARRAYS = (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile)
+
 
 def add_to(commands: Any) -> None:
     """Adds the command.
@@ -70,7 +73,7 @@ def _read(file: pathlib.Path, manifest: dict[str, Any]) -> dict[str, Any]:
                 return dict(found)
     except FileNotFoundError as error:
         raise ValueError(f"{file} does not exist.") from error
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _NO_ARRAYS as error:
         raise ValueError(f"{file} is no .npy or .npz file of plain arrays.") from error
     names = list(manifest["inputs"])
     if len(names) != 1:

@@ -48,9 +48,14 @@ def run(parsed: argparse.Namespace) -> None:
 
     Args:
         parsed: the words of the command line.
+
+    Raises:
+        ValueError: if there is no such port.
     """
     from jaxkd import deploy
 
+    if not 0 < parsed.port < 2**16:
+        raise ValueError(f"--port must be from 1 to 65535, got {parsed.port}.")
     artefact = deploy.load(parsed.artefact)
     print(f"jaxkd: http://{parsed.host}:{parsed.port}/predict", file=sys.stderr)
     deploy.serve(

@@ -50,14 +50,15 @@ def save_tree(params: Tree, file: str | pathlib.Path) -> Saved:
     skewed is Huffman-coded. The file appears under its name when it is whole.
 
     Args:
-        params: a tree of arrays, :class:`QuantizedArray` and :class:`Palette`.
+        params: a tree of arrays, typed keys among them, :class:`QuantizedArray` and
+            :class:`Palette`.
         file: where to; a file of this name is replaced.
 
     Returns:
         A :class:`Saved`.
 
     Raises:
-        TypeError: if a leaf is of a dtype that cannot be stored, such as a typed key.
+        TypeError: if a leaf is of a dtype that cannot be stored, such as text.
         OSError: if the file cannot be written.
 
     Examples:
@@ -120,7 +121,7 @@ def _dump(params: Tree) -> tuple[bytes, dict[str, tuple[str, int]]]:
         name = trees.path_string(path)
         heads = {}
         for field, array in fields.items():
-            coded = _coding.encode(_host(array, name))
+            coded = _encode(array, name)
             heads[field] = coded.head
             parts += coded.parts
             coding = f"{coded.head['positions']}+{coded.head['values']}"
@@ -138,17 +139,20 @@ def _keys(path: Any) -> list[str]:
     return keys[:-1] if dropped else keys
 
 
-def _host(array: Any, name: str) -> np.ndarray:
-    dtype = getattr(array, "dtype", None)
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.extended):
-        raise TypeError(f"{name!r} is of {dtype}, which cannot be stored.")
-    return np.asarray(array)
+def _encode(array: Any, name: str) -> Coded:
+    try:
+        return _coding.encode(np.asarray(array))
+    except TypeError as error:
+        raise TypeError(f"{name!r}: {error}") from error
 
 
 def _disassemble(leaf: Any) -> tuple[list[Any], dict[str, Any]]:
     if isinstance(leaf, Palette):
         fields = {"indices": leaf.indices, "centroids": leaf.centroids}
         return ["palette", leaf.keeps_zero], fields
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        name = str(jax.random.key_impl(leaf))
+        return ["key", name], {"words": jax.random.key_data(leaf)}
     if not isinstance(leaf, QuantizedArray):
         return [], {"array": leaf}
     fields = {"values": leaf.integers(), "scale": leaf.scale}
@@ -219,9 +223,17 @@ def _assemble(record: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     kind, *rest = record
     if kind == "palette":
         return _palette(arrays["indices"], arrays["centroids"], *rest)
+    if kind == "key":
+        return _key(arrays["words"], *rest)
     if kind != "quantized":
         raise ValueError("it is a record of an unknown kind")
     return _quantized(arrays, *rest)
+
+
+def _key(words: np.ndarray, name: Any) -> Any:
+    if not isinstance(name, str):
+        raise TypeError(f"it is a key of {name!r}")
+    return jax.random.wrap_key_data(jnp.asarray(words), impl=name)
 
 
 def _palette(indices: np.ndarray, centroids: np.ndarray, keeps_zero: Any) -> Palette:

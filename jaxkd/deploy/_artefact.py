@@ -36,8 +36,12 @@ class Artefact(NamedTuple):
 def load(directory: str | pathlib.Path, *, max_bytes: int = 2**32) -> Artefact:
     """Loads an artefact of any kind, after checking that it is as it was written.
 
-    The checksums tell damage, not malice: a program runs on your machine, so take it
-    from where you would take code.
+    Bytes that are not those written are refused before anything reads them: no runtime
+    sees a damaged file. But checksums tell damage, not malice: someone who rewrites the
+    manifest to match has a program of theirs run on your machine, by a runtime in C++
+    which it may crash. So take artefacts from where you would take code, or try them in
+    another process, as :func:`measure` does. Weights in safetensors hold no program;
+    jaxkd reads them itself, in no more memory than the file takes.
 
     Args:
         directory: the folder.

@@ -90,5 +90,5 @@ def _place(said: str, outer: Any, inner: Any) -> tuple[Any, ...] | None:
     line = source_info_util.summarize(outer.source_info).split(" ")[0]
     if f"{line}: error" in said:
         return (0, said.index(line), holds_others, name not in said)
-    quoted = re.search(rf"['\"`. ]{re.escape(name)}['\"`., ]", said)
+    quoted = re.search(rf"(?:^|['\"`. ]){re.escape(name)}['\"`., ]", said)
     return (1, quoted.start(), holds_others, False) if quoted else None

@@ -8,10 +8,11 @@ import contextlib
 import hashlib
 import importlib
 import json
+import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ FILES = {
 }
 CARDS = ("card.json", "card.md")
 _MAX_MANIFEST = 2**20
+_MAX_EXAMPLE = 2**30  # bytes of one example of one input
 
 
 class ArtefactError(RuntimeError):
@@ -157,15 +159,20 @@ def _is_known(kind: Any, files: set[str]) -> bool:
 
 def _check_fields(manifest: Mapping[str, Any]) -> None:
     for wanted in (*manifest["inputs"].values(), manifest["output"]):
-        np.dtype(wanted["dtype"])
-        if wanted["shape"][:1] != ["batch"]:
-            raise ValueError("the first axis of an array is not the batch's")
-        if not all(type(n) is int and n >= 0 for n in wanted["shape"][1:]):
-            raise ValueError("a shape is no list of lengths")
+        _check_signature(np.dtype(wanted["dtype"]), *wanted["shape"])
     for found in manifest["files"].values():
         size, digest = found["bytes"], found["sha256"]
         if type(size) is not int or size < 0 or not isinstance(digest, str):
             raise TypeError("a file has no size or no hash")
+
+
+def _check_signature(dtype: np.dtype[Any], batch: Any, *lengths: Any) -> None:
+    if batch != "batch":
+        raise ValueError("the first axis of an array is not the batch's")
+    if not all(type(n) is int and n >= 0 for n in lengths):
+        raise ValueError("a shape is no list of lengths")
+    if dtype.itemsize * math.prod(lengths) > _MAX_EXAMPLE:
+        raise ValueError(f"an example takes more than {_MAX_EXAMPLE} bytes")
 
 
 def check_files(
@@ -200,6 +207,30 @@ def check_files(
             )
 
 
+def check_program(
+    file: pathlib.Path,
+    found: Mapping[str, tuple[Sequence[Any], str]],
+    manifest: Mapping[str, Any],
+) -> None:
+    """Raises unless a program reads what its manifest says.
+
+    Args:
+        file: the program's.
+        found: shape and dtype of each input that it reads, as the program says.
+        manifest: what the manifest says.
+
+    Raises:
+        ArtefactError: if an input is unknown, or of another shape or dtype.
+    """
+    for name, (shape, dtype) in found.items():
+        said = manifest["inputs"].get(name, {"shape": [], "dtype": None})
+        if [*shape[1:]] != said["shape"][1:] or dtype != said["dtype"]:
+            raise ArtefactError(
+                f"{file} reads an input {name!r} of shape {tuple(shape)} and {dtype}, "
+                "and its manifest says otherwise."
+            )
+
+
 def check_inputs(
     inputs: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
@@ -215,16 +246,12 @@ def check_inputs(
     Raises:
         KeyError: if one is missing.
         ValueError: if one is unknown or of another shape, or their lengths differ.
-        TypeError: if one is of a dtype that would be cut.
+        TypeError: if one is of a dtype that would be cut, or they have no names.
     """
-    extra = set(inputs) - set(wanted)
-    if extra:
-        raise ValueError(
-            f"unknown input {min(extra)!r}; {_checks.nearest(min(extra), wanted)}"
-        )
+    _check_names(inputs, wanted)
     checked = {}
     for name, want in wanted.items():
-        x = np.asarray(_checks.get(inputs, name, "the artefact"))
+        x = _as_array(name, _checks.get(inputs, name, "the artefact"))
         if list(x.shape[1:]) != want["shape"][1:] or x.ndim == 0 or len(x) == 0:
             raise ValueError(
                 f"input {name!r} has shape {x.shape}, but must be "
@@ -239,6 +266,26 @@ def check_inputs(
         lengths = ", ".join(f"{name!r} {len(x)}" for name, x in checked.items())
         raise ValueError(f"the inputs differ in their number of examples: {lengths}.")
     return checked
+
+
+def _check_names(inputs: Any, wanted: Mapping[str, Any]) -> None:
+    if not isinstance(inputs, Mapping):
+        names = ", ".join(f"{name!r}: ..." for name in wanted)
+        raise TypeError(
+            f"`inputs` must be arrays by name, {{{names}}}, got {type(inputs)}."
+        )
+    extra = {str(name) for name in inputs} - set(wanted)
+    if extra:
+        raise ValueError(
+            f"unknown input {min(extra)!r}; {_checks.nearest(min(extra), wanted)}"
+        )
+
+
+def _as_array(name: str, x: Any) -> np.ndarray:
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"input {name!r} is no array: {error}") from error
 
 
 def _cast(name: str, x: np.ndarray, dtype: str) -> np.ndarray:

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from jaxkd.deploy._blame import conversion
-from jaxkd.deploy._folder import LITERT, ArtefactError, require
+from jaxkd.deploy._folder import LITERT, ArtefactError, check_program, require
 from jaxkd.deploy._program import Program, input_specs
 
 _LENGTHS = (1, 4, 16)
@@ -153,7 +153,7 @@ def read_litert(
         free: queue.SimpleQueue[dict[int, Any]] = queue.SimpleQueue()
         for _ in range(count):
             work = litert.Interpreter(model_content=content, num_threads=1)
-            free.put({n: work.get_signature_runner(f"predict_{n}") for n in lengths})
+            free.put({n: _entrance(work, n, folder, manifest) for n in lengths})
     except Exception as error:  # whatever a program of foreign bytes raises
         raise ArtefactError(
             f"{folder / LITERT} is no program for this LiteRT: {error!r}."
@@ -174,6 +174,22 @@ def read_litert(
         return np.concatenate(list(each(piece, *zip(*pieces, strict=True))))
 
     return run
+
+
+def _entrance(
+    work: Any, length: int, folder: pathlib.Path, manifest: Mapping[str, Any]
+) -> Any:
+    """The function for batches of one length, if it is one for such inputs."""
+    runner = work.get_signature_runner(f"predict_{length}")
+    details = runner.get_input_details()
+    found = {
+        name: (x["shape"].tolist(), np.dtype(x["dtype"]).name)
+        for name, x in details.items()
+    }
+    check_program(folder / LITERT, found, manifest)
+    if any(shape[:1] != [length] for shape, _ in found.values()):
+        raise ValueError(f"its entrance for {length} examples is for others")
+    return runner
 
 
 def _pieces(total: int, lengths: Sequence[int], cores: int) -> list[tuple[int, int]]:

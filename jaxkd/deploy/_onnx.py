@@ -12,7 +12,13 @@ import jax
 import numpy as np
 
 from jaxkd.deploy._blame import conversion
-from jaxkd.deploy._folder import ONNX, ArtefactError, check_inputs, require
+from jaxkd.deploy._folder import (
+    ONNX,
+    ArtefactError,
+    check_inputs,
+    check_program,
+    require,
+)
 from jaxkd.deploy._program import Program, input_specs
 
 _LAYERS = ["Conv", "Gemm", "MatMul"]
@@ -169,11 +175,16 @@ def read_onnx(
         raise ArtefactError(
             f"{folder / ONNX} is no program for this onnxruntime: {error}."
         ) from error
-    names = {x.name for x in session.get_inputs()}
-    if not names <= set(manifest["inputs"]):
-        raise ArtefactError(f"{folder / ONNX} has the inputs {sorted(names)}.")
+    found = {x.name: (x.shape, _dtype(x.type)) for x in session.get_inputs()}
+    check_program(folder / ONNX, found, manifest)
 
     def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
-        return session.run(None, {name: inputs[name] for name in names})[0]
+        return session.run(None, {name: inputs[name] for name in found})[0]
 
     return run
+
+
+def _dtype(kind: str) -> str:
+    """From ``"tensor(float)"`` to ``"float32"``."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)

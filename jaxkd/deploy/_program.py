@@ -10,6 +10,7 @@ from jax import numpy as jnp
 
 from jaxkd import compress, trees
 from jaxkd.deploy._folder import ArtefactError
+from jaxkd.deploy._weights import is_key
 from jaxkd.models import Model, Variables
 
 
@@ -52,11 +53,10 @@ def make_program(
     paths = list(trees.flatten(variables))
     leaves, treedef = jax.tree.flatten(jax.tree.map(_as_array, variables))
     # Typed keys (the random streams of NNX) play no part in evaluation.
-    keys = [jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in leaves]
     weights = {
         path: _as_jax_sees(x)
-        for path, x, key in zip(paths, leaves, keys, strict=True)
-        if not key
+        for path, x in zip(paths, leaves, strict=True)
+        if not is_key(x)
     }
 
     def run(weights: Mapping[str, Any], inputs: Mapping[str, Any]) -> jax.Array:

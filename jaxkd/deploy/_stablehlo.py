@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxkd.deploy._folder import PROGRAM, WEIGHTS, ArtefactError, require
+from jaxkd.deploy._folder import PROGRAM, WEIGHTS, ArtefactError, check_program, require
 from jaxkd.deploy._program import Program, input_specs
 from jaxkd.deploy._weights import read_arrays, write_arrays
 
@@ -68,6 +68,11 @@ def read_stablehlo(
         ) from error
     if not fits:
         raise ArtefactError(f"{folder / WEIGHTS} are not the weights of its program.")
+    inputs = zip(
+        sorted(manifest["inputs"]), exported.in_avals[len(weights) :], strict=True
+    )
+    found = {name: (aval.shape, aval.dtype) for name, aval in inputs}
+    check_program(folder / PROGRAM, found, manifest)
     arrays, run = jax.device_put(weights), jax.jit(exported.call)
     return lambda inputs: run(arrays, inputs)
 

@@ -51,7 +51,8 @@ def load_weights(
     Args:
         directory: the folder.
         like: a tree to fill, such as the :class:`~jaxkd.models.Variables` of
-            ``model.init``, quantized leaves among them if the file's are.
+            ``model.init``, quantized leaves among them if the file's are. Its typed
+            keys (the random streams of NNX), which evaluation does not need, stay.
         max_bytes: the most that the artefact's files may take.
 
     Returns:
@@ -86,7 +87,8 @@ def load_weights(
 
 
 def _fill(like: Tree, found: Mapping[str, np.ndarray]) -> Tree:
-    wanted = trees.flatten(like)
+    every = trees.flatten(like)
+    wanted = {path: x for path, x in every.items() if not is_key(x)}
     for path in sorted({*wanted} ^ {*found}):
         side = "artefact" if path in wanted else "tree of `like`"
         known = found if path in wanted else wanted
@@ -97,7 +99,24 @@ def _fill(like: Tree, found: Mapping[str, np.ndarray]) -> Tree:
                 f"{path!r} has shape {found[path].shape} in the artefact, but "
                 f"{np.shape(x)} in `like`."
             )
-    return trees.map_with_path(lambda path, _: jax.numpy.asarray(found[path]), like)
+
+    def fill(path: str, x: Any) -> Any:
+        return jax.numpy.asarray(found[path]) if path in found else x
+
+    return trees.map_with_path(fill, like)
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is a typed key, which no format of weights can hold.
+
+    Args:
+        leaf: the leaf.
+
+    Returns:
+        True for those of :func:`jax.random.key`.
+    """
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jax.numpy.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def write_arrays(file: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

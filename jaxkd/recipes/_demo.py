@@ -138,7 +138,7 @@ def _run(
         for name, numbers in scores.items():
             records.write({"seed": seed, "stage": name, "test": numbers})
         seeds.append(Seed(variables, scores))
-    return finish(folder, config.labels, digits, student, teacher, seeds)
+    return finish(folder, dataclasses.asdict(config), digits, student, teacher, seeds)
 
 
 def make_models(config: DemoConfig) -> tuple[Model, Model]:

@@ -3,15 +3,15 @@
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxkd import compress, deploy, report, trees
 from jaxkd.models import Model, Variables
-from jaxkd.recipes._digits import Digits
-from jaxkd.recipes._exports import intact_artefact
+from jaxkd.recipes._digits import ABOUT, Digits
+from jaxkd.recipes._exports import Exportable, intact_artefact, write_card
 from jaxkd.recipes._result import Result
 
 _BATCH = 250
@@ -39,7 +39,7 @@ class Seed(NamedTuple):
 
 def finish(
     folder: pathlib.Path,
-    labels: int,
+    config: Mapping[str, Any],
     digits: Digits,
     student: Model,
     teacher: Model,
@@ -49,7 +49,7 @@ def finish(
 
     Args:
         folder: the run's folder.
-        labels: how many labels the student saw.
+        config: the settings by name, for the model cards; ``labels`` among them.
         digits: the dataset; models are timed on test images.
         student: the student.
         teacher: the teacher.
@@ -58,7 +58,7 @@ def finish(
     Returns:
         The rows of the table, and the result in words.
     """
-    images = digits.test["image"][:_BATCH]
+    images, labels = digits.test["image"][:_BATCH], int(config["labels"])
     artefacts = _export(
         folder / "exported", seeds[0].variables, student, teacher, images
     )
@@ -67,6 +67,7 @@ def finish(
     )
     rows = make_rows(seeds, artefacts, latency, labels)
     words = explain(rows, labels, len(digits.train["label"]), len(digits.test["label"]))
+    _write_cards(folder / "exported", artefacts, config, digits, seeds[0], student)
     np.save(folder / "digits.npy", digits.test["image"][:10])
     text = [
         "# jaxkd demo: handwritten digits",
@@ -228,3 +229,27 @@ def _export(
             )
         artefacts[name] = found
     return artefacts
+
+
+def _write_cards(
+    folder: pathlib.Path,
+    artefacts: Mapping[str, deploy.Artefact],
+    config: Mapping[str, Any],
+    digits: Digits,
+    seed: Seed,
+    student: Model,
+) -> None:
+    places = [folder / _EXPORTED[name] for name in artefacts]
+    measured = deploy.measure_together(places, rounds=5)
+    for name, place, speed in zip(artefacts, places, measured, strict=True):
+        found = Exportable(
+            student,
+            seed.variables[name],
+            seed.variables["teacher"],
+            {"recipe": "demo", "model": name, **config},
+            digits.train,
+            digits.test,
+            ("image",),
+            ABOUT,
+        )
+        write_card(place, artefacts[name], artefacts["teacher"], found, speed)

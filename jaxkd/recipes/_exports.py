@@ -102,7 +102,11 @@ def intact_artefact(folder: pathlib.Path) -> Artefact | None:
 
 
 def write_card(
-    target: pathlib.Path, artefact: Artefact, teacher: Artefact, found: Exportable
+    target: pathlib.Path,
+    artefact: Artefact,
+    teacher: Artefact,
+    found: Exportable,
+    measurement: deploy.Measurement | None = None,
 ) -> deploy.Quality:
     """Scores and measures an artefact, and writes its model card.
 
@@ -111,6 +115,7 @@ def write_card(
         artefact: the artefact.
         teacher: the teacher's.
         found: the model.
+        measurement: of the artefact, if it was measured already.
 
     Returns:
         The artefact's quality.
@@ -123,7 +128,7 @@ def write_card(
         scores,
         teacher=followed,
         fingerprint=trees.digest(found.teacher),
-        measurement=deploy.measure(target),
+        measurement=measurement or deploy.measure(target),
         data=found.about,
         recipe=found.recipe,
     )

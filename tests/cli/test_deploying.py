@@ -143,3 +143,21 @@ def test_predict_refuses_weights_alone(tmp_path, capsys):
     np.save(tmp_path / "x.npy", inputs["image"])
     assert run("predict", tmp_path / "weights", tmp_path / "x.npy") == 1
     assert "holds weights without a program" in capsys.readouterr().err
+
+
+def test_arrays_that_say_they_are_huge_and_ports_beyond_all_are_refused(
+    tmp_path, capsys
+):
+    model = models.from_linen(models.MLP(hidden=(2,), classes=2))
+    inputs = {"image": np.ones((2, 4), np.float32)}
+    variables = model.init(jax.random.key(0), inputs)
+    deploy.export(model, variables, inputs, tmp_path / "net")
+    for shape in ((2**40, 4), (2**62, 4), (-1, 4)):
+        with (tmp_path / "x.npy").open("wb") as stream:
+            head = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, head)
+        assert run("predict", tmp_path / "net", tmp_path / "x.npy") == 2
+        assert "is no .npy or .npz file" in capsys.readouterr().err
+    for port in (0, 65536, -1):
+        assert run("serve", tmp_path / "net", "--port", port) == 2
+        assert "--port must be from 1 to 65535" in capsys.readouterr().err

@@ -261,6 +261,12 @@ def test_wrong_inputs_are_explained(folder):
         ValueError, match="unknown input 'imagee'; did you mean 'image'"
     ):
         predict({**INPUTS, "imagee": 1})
+    with pytest.raises(ValueError, match=r"'image' is no array: .* inhomogeneous"):
+        predict({"image": [[1, 2], [3]]})
+    with pytest.raises(TypeError, match=r"by name, {'image': ...}, got <class 'list'>"):
+        predict([1, 2])
+    with pytest.raises(ValueError, match="unknown input '7'"):
+        predict({**INPUTS, 7: 1, "8": 2})
 
 
 def test_integers_that_do_not_fit_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import builtins
 import importlib
+from collections.abc import Callable
 from concurrent import futures
 
 import flax.linen as nn
@@ -114,25 +115,54 @@ def test_too_little_agreement_is_refused(tmp_path, kind):
 
 
 class Strange(nn.Module):
+    function: Callable[[jax.Array], jax.Array]
+
     @nn.compact
     def __call__(self, x):
-        return x @ jnp.linalg.qr(x.T @ x)[0]
+        return self.function(x)
 
 
 class Net(nn.Module):
+    function: Callable[[jax.Array], jax.Array]
+
     @nn.compact
     def __call__(self, image):
         x = nn.Dense(4)(image.reshape(image.shape[0], -1))
-        return nn.Dense(3)(Strange(name="strange")(x))
+        return nn.Dense(3)(Strange(self.function, name="strange")(x))
 
 
-def test_an_operation_that_is_refused_is_named_with_its_module(tmp_path):
-    need("litert")
-    model = models.from_linen(Net())
+def rotate(x):
+    return x @ jnp.linalg.qr(x.T @ x)[0]
+
+
+def turn(x):
+    return x @ jnp.linalg.eigh(x.T @ x)[1]
+
+
+def call_back(x):
+    return jax.pure_callback(np.asarray, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "function", "operation"),
+    [
+        ("litert", rotate, "qr"),
+        ("onnx", turn, "eigh"),
+        ("onnx", call_back, "pure_callback"),
+    ],
+)
+def test_an_operation_that_is_refused_is_named_with_its_module(
+    tmp_path, kind, function, operation
+):
+    need(kind)
+    model = models.from_linen(Net(function))
     variables = model.init(jax.random.key(0), INPUTS)
-    words = r"'qr' in 'Net/strange' \(.*test_formats.py:\d+.*cannot be converted to Li"
+    words = (
+        rf"the operation '{operation}' in 'Net/strange' \(.*test_formats.py:\d+.*"
+        "cannot be converted to .*nothing was written"
+    )
     with pytest.raises(deploy.ArtefactError, match=words):
-        deploy.export_litert(model, variables, INPUTS, tmp_path / "net")
+        EXPORTS[kind](model, variables, INPUTS, tmp_path / "net")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,6 +16,10 @@ from jaxkd import deploy, models
 
 INPUTS = {"image": np.ones((2, 4), np.float32)}
 KINDS = {"stablehlo": deploy.export, "safetensors": deploy.export_safetensors}
+NATIVE = {
+    "onnx": (deploy.export_onnx, "onnxruntime", "InferenceSession"),
+    "litert": (deploy.export_litert, "ai_edge_litert.interpreter", "Interpreter"),
+}
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -37,6 +41,22 @@ def folder(request, tmp_path_factory):
     variables = model.init(jax.random.key(0), INPUTS)
     KINDS[request.param](model, variables, INPUTS, folder)
     return folder
+
+
+@pytest.fixture(scope="module", params=NATIVE)
+def native(request, tmp_path_factory):
+    """An artefact that a runtime in C++ runs, and where that runtime is called."""
+    export, module, name = NATIVE[request.param]
+    for needed in ("jax2onnx", "onnx") if request.param == "onnx" else ():
+        pytest.importorskip(needed, reason="the extra 'onnx' is not installed")
+    if request.param == "litert":
+        pytest.importorskip("litert_converter", reason="the extra 'litert'")
+    runtime = pytest.importorskip(module)
+    folder = tmp_path_factory.mktemp("hostile") / request.param
+    model = models.from_linen(models.MLP(hidden=(8,), classes=3))
+    variables = model.init(jax.random.key(0), INPUTS)
+    export(model, variables, INPUTS, folder)
+    return folder, runtime, name
 
 
 @pytest.fixture
@@ -137,6 +157,118 @@ def damage(data, content):
         else:
             content[place:place] = content[place : place + 32] * 2
     return bytes(content)
+
+
+def run_damage(native, examples):
+    """No byte reaches the runtime unless all are as they were written."""
+    folder, runtime, name = native
+    original = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(st.data())
+    def try_one(data):
+        file = data.draw(st.sampled_from(sorted(original)))
+        content = damage(data, original[file])
+        try:
+            (folder / file).write_bytes(content)
+            if content != original[file] and not same_json(content, original[file]):
+                with pytest.raises(deploy.ArtefactError):
+                    deploy.load(folder)
+                assert called == []
+        finally:
+            restore(folder, original)
+
+    called = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, name, lambda *args, **kwargs: called.append(args))
+        try_one()
+    deploy.load(folder)
+
+
+def same_json(content, other):
+    """Whether only blanks were changed, which are not part of the checksum."""
+    try:
+        return json.loads(content) == json.loads(other)
+    except (ValueError, RecursionError):
+        return False
+
+
+def test_damage_never_reaches_a_native_runtime(native):
+    run_damage(native, 100)
+
+
+@pytest.mark.slow
+def test_damage_never_reaches_a_native_runtime_for_longer(native):
+    run_damage(native, 10_000)
+
+
+LENGTHS = [
+    *([], [4], [0, 1], [-1, 1], [1, 10**9], [1, "4"], [True], "1", 1, None, {}),
+    *([1, 1.5], [[1]], list(range(1, 10_000))),
+]
+
+
+@pytest.mark.parametrize("native", ["litert"], indirect=True)  # others have none
+@pytest.mark.parametrize("lengths", LENGTHS, ids=lambda x: str(x)[:20])
+def test_hostile_entrances_of_a_native_program(native, lengths):
+    folder, *_ = native
+    whole = (folder / "manifest.json").read_text()
+    try:
+        reseal(folder, {**json.loads(whole), "lengths": lengths})
+        with pytest.raises(deploy.ArtefactError, match="is no program for this LiteRT"):
+            deploy.load(folder)
+    finally:
+        (folder / "manifest.json").write_text(whole)
+
+
+SPECS = {
+    "another shape": {"shape": ["batch", 5]},
+    "another rank": {"shape": ["batch", 4, 1]},
+    "another dtype": {"dtype": "int32"},
+    "a gigabyte": {"shape": ["batch", 2**28]},
+    "more than that": {"shape": ["batch", 2**40]},
+    "more than memory": {"shape": ["batch", 2**62, 2**62]},
+    "no batch": {"shape": [4]},
+    "nothing": {"shape": []},
+    "negative": {"shape": ["batch", -4]},
+    "objects": {"dtype": "O"},
+}
+
+
+def check_spec(folder, case):
+    """A shape that the program does not have is refused before anything is made."""
+    whole = (folder / "manifest.json").read_text()
+    manifest = json.loads(whole)
+    spec = {**manifest["inputs"]["image"], **SPECS[case]}
+    try:
+        reseal(folder, {**manifest, "inputs": {"image": spec}})
+        with pytest.raises(deploy.ArtefactError, match=r"otherwise|damaged|no prog"):
+            deploy.load(folder)
+    finally:
+        (folder / "manifest.json").write_text(whole)
+
+
+@pytest.mark.parametrize("case", SPECS)
+def test_hostile_inputs_of_a_native_program(native, case):
+    check_spec(native[0], case)
+
+
+@pytest.mark.parametrize("folder", ["stablehlo"], indirect=True)
+@pytest.mark.parametrize("case", SPECS)
+def test_hostile_inputs(folder, case):
+    check_spec(folder, case)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "", None, ["onnx"], "safetensors", "onnx "])
+def test_unknown_kinds(native, kind):
+    folder, *_ = native
+    whole = (folder / "manifest.json").read_text()
+    try:
+        reseal(folder, {**json.loads(whole), "kind": kind})
+        with pytest.raises(deploy.ArtefactError, match=r"version reads|damaged"):
+            deploy.load(folder)
+    finally:
+        (folder / "manifest.json").write_text(whole)
 
 
 def fuzz(folder, data, original):

@@ -84,6 +84,33 @@ def test_leaves_all_it_promises(undisturbed):
     }
 
 
+def test_a_model_card_lies_beside_each_artefact(undisturbed):
+    folder, (rows, _) = undisturbed
+    teacher, *_, distilled, pruned, int8 = rows
+    places = {
+        "teacher": teacher,
+        "student-distilled": distilled,
+        "student-pruned": pruned,
+        "student": int8,
+    }
+    assert {p.name for p in (folder / "exported").iterdir()} == set(places)
+    cards = {
+        name: json.loads((folder / "exported" / name / "card.json").read_text())
+        for name in places
+    }
+    for name, row in places.items():
+        card = cards[name]
+        assert card["accuracy"] == pytest.approx(row.accuracy[0])
+        assert card["agreement"] == pytest.approx(row.agreement[0])
+        assert card["num_bytes"] == row.num_bytes
+        assert card["recipe"]["steps"] == SMALL.steps
+        assert len(card["classes"]) == 10
+        assert 0 <= card["calibration_error"] <= 1
+        assert card["speed"]
+        assert set(card["files"]) == {"program.bin", "weights.safetensors"}
+    assert len({card["teacher"]["fingerprint"] for card in cards.values()}) == 1
+
+
 def test_the_table_tells_the_truth(undisturbed):
     folder, (rows, _) = undisturbed
     teacher, alone, few, distilled, pruned, int8 = rows
