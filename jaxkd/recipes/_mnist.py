@@ -5,10 +5,9 @@ import pathlib
 from collections.abc import Sequence
 
 import jax
-from jax import numpy as jnp
+import numpy as np
 
-from jaxkd import _checks, models, objectives, report
-from jaxkd._types import Batch, PRNGKey
+from jaxkd import _checks, data, models, objectives, report
 from jaxkd.recipes._experiment import Experiment, Training, Way, alone_and_distilled
 from jaxkd.recipes._experiment_run import run_experiment
 from jaxkd.recipes._result import Result
@@ -97,6 +96,8 @@ def mnist_experiment(config: MnistConfig) -> Experiment:
     """
     splits = load_images(config.data)
     classes = len(splits.classes)
+    height = np.shape(splits.train["image"])[1]
+    shift = jax.jit(data.augment.pad_crop(padding=max(1, height // 12)))
 
     def network(widths: tuple[int, ...]) -> models.Model:
         if config.network == "mlp":
@@ -115,25 +116,3 @@ def mnist_experiment(config: MnistConfig) -> Experiment:
             ways[f"{name}, matched"] = matched
     teacher = network(config.teacher)
     return Experiment(splits, ("image",), teacher, ways, transform=shift)
-
-
-@jax.jit
-def shift(key: PRNGKey, batch: Batch) -> Batch:
-    """Shifts each image by up to a twelfth of its height, each way.
-
-    Args:
-        key: a typed key.
-        batch: with ``image``.
-
-    Returns:
-        The batch with other images.
-    """
-    images = batch["image"]
-    most = max(1, images.shape[1] // 12)
-    pad = ((0, 0), (most, most), (most, most), (0, 0))
-    corners = jax.random.randint(key, (len(images), 2), 0, 2 * most + 1)
-
-    def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
-
-    return {**batch, "image": jax.vmap(crop)(jnp.pad(images, pad), corners)}

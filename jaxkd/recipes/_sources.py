@@ -58,19 +58,22 @@ def load_images(source: str, *, validation: int = 1000) -> Splits:
     )
 
 
-def _from_npz(file: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
+def _from_npz(file: pathlib.Path) -> dict[str, data.Arrays]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}.")
     with np.load(file, allow_pickle=False) as found:
         short = "x_train" in found
-        names = ("x_{}", "y_{}") if short else ("{}_images", "{}_labels")
-        return {
-            part: {
-                key: _checks.get(found, name.format(part), file.name)
+    names = ("x_{}", "y_{}") if short else ("{}_images", "{}_labels")
+    return {
+        part: data.read_npz(
+            file,
+            columns={
+                key: name.format(part)
                 for key, name in zip(("image", "label"), names, strict=True)
-            }
-            for part in _PARTS
-        }
+            },
+        ).arrays
+        for part in _PARTS
+    }
 
 
 def _clean(arrays: data.Arrays, about: str) -> dict[str, np.ndarray]:

