@@ -1,5 +1,6 @@
 """What the demo exports, measures and says at the end."""
 
+import os
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,20 @@ def finish(
     )
     rows = make_rows(seeds, artefacts, latency, labels)
     words = explain(rows, labels, len(digits.train["label"]), len(digits.test["label"]))
-    _write_cards(folder / "exported", artefacts, config, digits, seeds[0], student)
+    measured = {n: _measurement(a, latency[n]) for n, a in artefacts.items()}
+    for name, artefact in artefacts.items():
+        found = Exportable(
+            student,
+            seeds[0].variables[name],
+            seeds[0].variables["teacher"],
+            {"recipe": "demo", "model": name, **config},
+            digits.train,
+            digits.test,
+            ("image",),
+            ABOUT,
+        )
+        place = folder / "exported" / _EXPORTED[name]
+        write_card(place, artefact, artefacts["teacher"], found, measured[name])
     np.save(folder / "digits.npy", digits.test["image"][:10])
     text = [
         "# jaxkd demo: handwritten digits",
@@ -231,25 +245,15 @@ def _export(
     return artefacts
 
 
-def _write_cards(
-    folder: pathlib.Path,
-    artefacts: Mapping[str, deploy.Artefact],
-    config: Mapping[str, Any],
-    digits: Digits,
-    seed: Seed,
-    student: Model,
-) -> None:
-    places = [folder / _EXPORTED[name] for name in artefacts]
-    measured = deploy.measure_together(places, rounds=5)
-    for name, place, speed in zip(artefacts, places, measured, strict=True):
-        found = Exportable(
-            student,
-            seed.variables[name],
-            seed.variables["teacher"],
-            {"recipe": "demo", "model": name, **config},
-            digits.train,
-            digits.test,
-            ("image",),
-            ABOUT,
-        )
-        write_card(place, artefacts[name], artefacts["teacher"], found, speed)
+def _measurement(artefact: deploy.Artefact, seconds: float) -> deploy.Measurement:
+    """What was measured here, in turn with the others."""
+    manifest, cores = artefact.manifest, len(os.sched_getaffinity(0))
+    return deploy.Measurement(
+        manifest["kind"],
+        manifest["kind"],
+        manifest.get("numbers", ""),
+        artefact.num_bytes,
+        {_BATCH: seconds},
+        {_BATCH: _BATCH / seconds},
+        cores,
+    )
