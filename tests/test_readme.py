@@ -40,7 +40,7 @@ def test_the_first_screen_has_exactly_two_commands():
     commands = re.findall(r"^```bash\n(.*?)^```", first, re.S | re.M)
     assert commands == [
         'pip install -e ".[demo]" && jaxkd demo\n',
-        'pip install -e ".[test]" && pytest -n 2\n',
+        'pip install -e ".[test]" && pytest -n 2 --dist loadfile\n',
     ]
 
 
