@@ -51,9 +51,6 @@ def params(limit: Real) -> Target:
 
     Examples:
         >>> from jaxkd import compress
-    import numpy as np
-
-    from jaxkd._types import Real, Whole
         >>> compress.params(0.5).limit, compress.params(100_000).unit
         (0.5, 'parameters')
     """
