@@ -2,13 +2,13 @@
 
 from jaxkd.recipes._catalogue import RECIPES, Recipe, find_recipe, read_run
 from jaxkd.recipes._compare_runs import compare_runs
-from jaxkd.recipes._compress import compress
-from jaxkd.recipes._compress_config import CompressConfig
-from jaxkd.recipes._compress_digits import digits_task, rebuild_digits
-from jaxkd.recipes._compress_folder import FloorError
-from jaxkd.recipes._compress_report import CompressResult
-from jaxkd.recipes._compress_saved import config_of
-from jaxkd.recipes._compress_stages import (
+from jaxkd.recipes._compression.config import CompressConfig
+from jaxkd.recipes._compression.digits import digits_task, rebuild_digits
+from jaxkd.recipes._compression.folder import FloorError
+from jaxkd.recipes._compression.pipeline import compress
+from jaxkd.recipes._compression.report import CompressResult
+from jaxkd.recipes._compression.saved import config_of
+from jaxkd.recipes._compression.stages import (
     Cluster,
     Distil,
     Export,
@@ -18,7 +18,7 @@ from jaxkd.recipes._compress_stages import (
     Quantize,
     Shrink,
 )
-from jaxkd.recipes._compress_student import Task
+from jaxkd.recipes._compression.student import Task
 from jaxkd.recipes._demo import (
     DemoConfig,
     demo,
@@ -30,26 +30,27 @@ from jaxkd.recipes._demo import (
 )
 from jaxkd.recipes._demo_report import explain, gain
 from jaxkd.recipes._digits import Digits, augment_digits, hide_labels, load_digits
-from jaxkd.recipes._experiment import (
+from jaxkd.recipes._experiment.report import Trial
+from jaxkd.recipes._experiment.run import run_experiment
+from jaxkd.recipes._experiment.value import (
     Experiment,
     Splits,
     Training,
     Way,
     alone_and_distilled,
     kd,
+    make_optimizer,
 )
-from jaxkd.recipes._experiment_report import Trial
-from jaxkd.recipes._experiment_run import run_experiment
 from jaxkd.recipes._export_run import export_run, read_exportable
 from jaxkd.recipes._exports import Exportable, export_formats
 from jaxkd.recipes._folder import FolderError, lock_folder, open_folder, read_config
-from jaxkd.recipes._mnist import MnistConfig, mnist, mnist_experiment
 from jaxkd.recipes._pruning import Cut, Ticket, lottery_ticket, prune_and_distil
 from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import change, from_json, to_json
-from jaxkd.recipes._sources import load_images
-from jaxkd.recipes._speech import Listener, SpeechConfig, speech, speech_experiment
+from jaxkd.recipes._sources import damage_images, load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
+from jaxkd.recipes._systems.mnist import MnistConfig, mnist
+from jaxkd.recipes._systems.speech import Listener, SpeechConfig, speech
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "compare_runs",
     "compress",
     "config_of",
+    "damage_images",
     "demo",
     "digits_task",
     "evaluate_all",
@@ -108,10 +110,10 @@ __all__ = [
     "lock_folder",
     "lottery_ticket",
     "make_models",
+    "make_optimizer",
     "make_stage",
     "make_stages",
     "mnist",
-    "mnist_experiment",
     "open_folder",
     "prune_and_distil",
     "read_config",
@@ -121,7 +123,6 @@ __all__ = [
     "rebuild_digits",
     "run_experiment",
     "speech",
-    "speech_experiment",
     "to_json",
     "train_seed",
     "tune",

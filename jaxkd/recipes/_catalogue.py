@@ -5,15 +5,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxkd import _checks
-from jaxkd.recipes._compress import compress
-from jaxkd.recipes._compress_config import CompressConfig
-from jaxkd.recipes._compress_saved import config_of
+from jaxkd.recipes._compression.config import CompressConfig
+from jaxkd.recipes._compression.pipeline import compress
+from jaxkd.recipes._compression.saved import config_of
 from jaxkd.recipes._demo import DemoConfig, demo
-from jaxkd.recipes._experiment import Experiment
+from jaxkd.recipes._experiment.run import run_experiment
+from jaxkd.recipes._experiment.value import Experiment, Training
 from jaxkd.recipes._folder import FolderError, read_config
-from jaxkd.recipes._mnist import MnistConfig, mnist, mnist_experiment
+from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import from_json
-from jaxkd.recipes._speech import SpeechConfig, speech, speech_experiment
+from jaxkd.recipes._systems.mnist import MnistConfig, mnist
+from jaxkd.recipes._systems.speech import SpeechConfig, speech
 
 
 class Recipe(NamedTuple):
@@ -33,6 +35,17 @@ class Recipe(NamedTuple):
     experiment: Callable[[Any], Experiment] | None = None
 
 
+def _of(
+    make: Callable[[Any], Experiment], config: type[Training], summary: str
+) -> Recipe:
+    """The recipe of an experiment."""
+
+    def run(config: Training, folder: str | pathlib.Path, **options: Any) -> Result:
+        return run_experiment(make.__name__, make(config), config, folder, **options)
+
+    return Recipe(summary, config, run, make)
+
+
 #: The recipes by name.
 RECIPES: Mapping[str, Recipe] = {
     "demo": Recipe(
@@ -46,18 +59,16 @@ RECIPES: Mapping[str, Recipe] = {
         CompressConfig,
         compress,
     ),
-    "mnist": Recipe(
+    "mnist": _of(
+        mnist,
+        MnistConfig,
         "the textbook experiment: 784-1000-10 teaches 784-500-10 and 784-256-10, or a "
         "CNN a smaller one",
-        MnistConfig,
-        mnist,
-        mnist_experiment,
     ),
-    "speech": Recipe(
-        "spoken digits: log-mel spectrograms, a convolutional teacher, a tiny student",
-        SpeechConfig,
+    "speech": _of(
         speech,
-        speech_experiment,
+        SpeechConfig,
+        "spoken digits: log-mel spectrograms, a convolutional teacher, a tiny student",
     ),
 }
 

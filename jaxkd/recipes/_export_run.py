@@ -9,10 +9,10 @@ import jax
 from jaxkd import _checks, compress, deploy
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._catalogue import RECIPES, read_run
-from jaxkd.recipes._compress_saved import read_compressed
+from jaxkd.recipes._compression.saved import read_compressed
 from jaxkd.recipes._demo import DemoConfig, make_models
 from jaxkd.recipes._digits import ABOUT, Digits, load_digits
-from jaxkd.recipes._experiment_report import slug
+from jaxkd.recipes._experiment.report import slug
 from jaxkd.recipes._exports import (
     Exportable,
     export_formats,

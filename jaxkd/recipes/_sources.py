@@ -2,11 +2,12 @@
 
 import pathlib
 
+import jax
 import numpy as np
 
 from jaxkd import _checks, data
 from jaxkd.recipes._digits import ABOUT, load_digits
-from jaxkd.recipes._experiment import Splits
+from jaxkd.recipes._experiment.value import Splits
 
 _PARTS = ("train", "test")
 
@@ -56,6 +57,27 @@ def load_images(source: str, *, validation: int = 1000) -> Splits:
         tuple(map(str, range(classes))),
         about,
     )
+
+
+def damage_images(test: data.Arrays) -> dict[str, data.Arrays]:
+    """Images under noise and blurred, for the report of an experiment.
+
+    Args:
+        test: with ``image`` in ``[0, 1]``.
+
+    Returns:
+        The same examples, by the name of the damage: noise of standard deviation 0.2,
+        and a blur over a twenty-eighth of the height.
+    """
+    height = np.shape(test["image"])[1]
+    ways = {
+        "noise": data.augment.noise(std=0.2),
+        "blur": data.augment.blur(sigma=height / 28),
+    }
+    return {
+        name: jax.device_get(damage(jax.random.key(0), dict(test)))
+        for name, damage in ways.items()
+    }
 
 
 def _from_npz(file: pathlib.Path) -> dict[str, data.Arrays]:

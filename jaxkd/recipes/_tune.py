@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxkd import report
 from jaxkd.recipes._catalogue import RECIPES, find_recipe
-from jaxkd.recipes._experiment import Training
+from jaxkd.recipes._experiment.value import Training
 from jaxkd.recipes._folder import lock_folder, open_folder
 from jaxkd.recipes._settings import from_json, to_json
 

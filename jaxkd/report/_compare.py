@@ -15,12 +15,14 @@ class Row(NamedTuple):
     Attributes:
         name: what it is.
         accuracy: the share of right answers, one number for each seed.
-        agreement: the share of examples on which it answers as the teacher of its seed.
+        agreement: the share of examples on which it answers as the teacher of its seed;
+            empty if nobody counted.
         parameters: how many numbers were trained.
         nonzeros: how many of them are not zero.
         num_bytes: size on disk of the exported model.
         latency: seconds for one batch.
         throughput: examples a second.
+        quality: what ``accuracy`` is, where it is something else.
     """
 
     name: str
@@ -31,11 +33,10 @@ class Row(NamedTuple):
     num_bytes: int
     latency: float
     throughput: float
+    quality: str = "accuracy"
 
 
 _HEADER = (
-    "model",
-    "accuracy %",
     "agreement %",
     "parameters",
     "non-zeros",
@@ -66,7 +67,7 @@ def compare(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """
     teacher = rows[0]
     return [
-        _HEADER,
+        ("model", f"{_quality(rows)} %", *_HEADER),
         *(_cells(row, None if row is teacher else teacher) for row in rows),
     ]
 
@@ -78,12 +79,13 @@ def _cells(row: Row, teacher: Row | None) -> tuple[str, ...]:
         return f"{text} (÷{getattr(teacher, of) / max(getattr(row, of), 1e-12):.1f})"
 
     def share(of: str) -> str:
-        text = mean_and_std(getattr(row, of))
-        if teacher is None:
+        found = getattr(row, of)
+        if not found:
+            return "–"
+        text, beside = mean_and_std(found), teacher and getattr(teacher, of)
+        if not beside or not np.mean(beside):
             return text
-        return (
-            f"{text} ({np.mean(getattr(row, of)) / np.mean(getattr(teacher, of)):.3f}×)"
-        )
+        return f"{text} ({np.mean(found) / np.mean(beside):.3f}×)"
 
     times = "" if teacher is None else f" ({row.throughput / teacher.throughput:.1f}×)"
     return (
@@ -96,6 +98,10 @@ def _cells(row: Row, teacher: Row | None) -> tuple[str, ...]:
         smaller(f"{1000 * row.latency:.2f}", "latency"),
         f"{row.throughput:,.0f}{times}",
     )
+
+
+def _quality(rows: Sequence[Row]) -> str:
+    return " or ".join(dict.fromkeys(row.quality for row in rows))
 
 
 def mean_and_std(shares: Sequence[float]) -> str:
@@ -184,7 +190,7 @@ def plot_accuracy_against_size(
     axes.set_xlabel(
         "size of the exported model [kB, log scale; like sizes drawn side by side]"
     )
-    axes.set_ylabel("accuracy on the test split [%]")
+    axes.set_ylabel(f"{_quality(rows)} on the test split [%]")
     axes.set_title(title)
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="best", fontsize=9)

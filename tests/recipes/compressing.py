@@ -9,7 +9,7 @@ import signal
 import sys
 
 from jaxkd import compress, models, recipes
-from jaxkd.recipes import _compress, _compress_folder
+from jaxkd.recipes._compression import folder as run_folder, pipeline
 
 STAGES = (
     recipes.Distil(steps=8),
@@ -60,7 +60,7 @@ def die_after_batches(task, count):
 
 def die_between(stage):
     """When a stage is kept, and the next has not begun."""
-    finish = _compress.finish_stage
+    finish = pipeline.finish_stage
 
     def last(folder, name, *rest):
         found = finish(folder, name, *rest)
@@ -68,19 +68,19 @@ def die_between(stage):
             die()
         return found
 
-    _compress.finish_stage = last
+    pipeline.finish_stage = last
 
 
 def die_within(stage):
     """When a stage's student is written, and not yet that it has ended."""
-    keep = _compress_folder._keep
+    keep = run_folder._keep
 
     def last(place, found):
         if found.name == stage:
             die()
         keep(place, found)
 
-    _compress_folder._keep = last
+    run_folder._keep = last
 
 
 def main(folder, teacher, when="never", where=""):

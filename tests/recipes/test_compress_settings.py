@@ -81,7 +81,7 @@ def command(*words):
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):
     narrow = functools.partial(recipes.DemoConfig, teacher_widths=(8, 8))
-    monkeypatch.setattr("jaxkd.recipes._compress_digits.DemoConfig", narrow)
+    monkeypatch.setattr("jaxkd.recipes._compression.digits.DemoConfig", narrow)
     folder, file = tmp_path / "run", tmp_path / "config.json"
     stages = [{"stage": "shrink", "keep": 0.5, "steps": 9}]
     file.write_text(json.dumps({"teacher_steps": 2, "stages": stages}))

@@ -24,16 +24,14 @@ FILES = {
     *("report.md", "report.html", "report.png", "curves.png", "reliability.png"),
     *("classes.png", "differences.png"),
 }
-NAMES = [
-    "teacher",
-    *(f"student 16, {way}" for way in ("alone", "distilled", "matched")),
-]
+WAYS = ("alone", "distilled", "alone, shifted", "matched")
+NAMES = ["teacher", *(f"student 16, {way}" for way in WAYS)]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mnist") / "run"
-    return folder, recipes.mnist(SMALL, folder, quiet=True)
+    return folder, recipes.RECIPES["mnist"].run(SMALL, folder, quiet=True)
 
 
 def numbers(folder):
@@ -49,10 +47,15 @@ def test_every_model_of_every_seed_is_trained_measured_and_exported(done):
     assert result.rows[0].agreement == (1.0, 1.0)
     assert min(result.rows[1].accuracy) > 0.5
     exported = {path.name for path in (folder / "exported").iterdir()}
-    assert exported == {"teacher", *(f"student-16-{w.split()[-1]}" for w in NAMES[1:])}
+    assert exported == {
+        "teacher",
+        *(f"student-16-{w.replace(', ', '-')}" for w in WAYS),
+    }
     text = (folder / "report.html").read_text()
     assert text.count("data:image/png;base64,") == 5
     assert all(html.escape(words) in text for words in result.words)
+    assert "On damaged examples" in text
+    assert "<th>blur</th>" in text
 
 
 def test_the_best_checkpoint_is_the_one_that_is_reported(done):
@@ -75,14 +78,14 @@ def test_a_run_that_lost_its_end_gets_it_again_to_the_bit(done):
     (folder / "result.json").unlink()
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(lines[:-3]))
-    again = recipes.mnist(SMALL, folder, resume=True, quiet=True)
+    again = recipes.RECIPES["mnist"].run(SMALL, folder, resume=True, quiet=True)
     assert [row.accuracy for row in again.rows] == [r.accuracy for r in result.rows]
     assert numbers(folder) == before
     with pytest.raises(recipes.FolderError, match="holds a run already"):
-        recipes.mnist(SMALL, folder, quiet=True)
+        recipes.RECIPES["mnist"].run(SMALL, folder, quiet=True)
     other = dataclasses.replace(SMALL, temperature=2.0)
     with pytest.raises(recipes.FolderError, match=r"temperature 4\.0, not 2\.0"):
-        recipes.mnist(other, folder, resume=True, quiet=True)
+        recipes.RECIPES["mnist"].run(other, folder, resume=True, quiet=True)
 
 
 def test_a_run_is_known_by_its_folder(done, tmp_path):
@@ -104,8 +107,8 @@ def test_runs_are_compared(done, tmp_path):
     for name in ("config.json", "result.json"):
         (second / name).write_bytes((folder / name).read_bytes())
     rows = recipes.compare_runs([folder, second], tmp_path / "out")
-    assert [row.name for row in rows[:4]] == [f"run: {name}" for name in NAMES]
-    assert [row.name for row in rows[4:]] == [f"second: {name}" for name in NAMES]
+    assert [row.name for row in rows[:5]] == [f"run: {name}" for name in NAMES]
+    assert [row.name for row in rows[5:]] == [f"second: {name}" for name in NAMES]
     text = (tmp_path / "out" / "report.html").read_text()
     assert text.count("<h2>") == 4
     assert "temperature" in text
@@ -193,7 +196,7 @@ def test_wrong_settings_are_named(changes, words):
 
 def test_networks_of_convolutions_shrink_with_their_last_block():
     config = dataclasses.replace(SMALL, network="cnn", teacher=(8, 16), students=(8,))
-    ways = recipes.mnist_experiment(config).ways
+    ways = recipes.mnist(config).ways
     student = ways["student 8, alone"].model
     batch = {"image": np.zeros((1, 8, 8, 1), np.float32)}
     params = student.init(jax.random.key(0), batch).params

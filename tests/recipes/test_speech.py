@@ -39,13 +39,13 @@ def test_recordings_are_split_by_their_number_and_learned(tmp_path):
     config = recipes.from_json(
         recipes.SpeechConfig, {**recipes.to_json(SMALL), "data": source}
     )
-    splits = recipes.speech_experiment(config).splits
+    splits = recipes.speech(config).splits
     assert [len(part["label"]) for part in splits[:3]] == [8, 10, 10]
     assert splits.classes == ("high", "low")
     assert splits.train["mel"].shape == (8, 11, 12)
     assert abs(float(splits.train["mel"].mean())) < 1e-4
     assert float(splits.train["mel"].std()) == pytest.approx(1, abs=1e-4)
-    result = recipes.speech(config, tmp_path / "run", quiet=True)
+    result = recipes.RECIPES["speech"].run(config, tmp_path / "run", quiet=True)
     names = ["teacher", "student, alone", "student, distilled"]
     assert [row.name for row in result.rows] == names
 
@@ -56,4 +56,4 @@ def test_a_recording_without_a_number_is_named(tmp_path):
         recipes.SpeechConfig, {**recipes.to_json(SMALL), "data": source}
     )
     with pytest.raises(ValueError, match=r"high_a\.wav is not named LABEL_SPEAKER"):
-        recipes.speech_experiment(config)
+        recipes.speech(config)

@@ -13,18 +13,21 @@ untouched.
 from jaxkd.data.augment._base import compose, to_float
 from jaxkd.data.augment._colour import colour
 from jaxkd.data.augment._crops import cutout, flip, pad_crop
+from jaxkd.data.augment._damage import blur, noise
 from jaxkd.data.augment._mixing import cutmix, mixup
 from jaxkd.data.augment._policy import rand_augment
 from jaxkd.data.augment._spectra import spec_augment
 from jaxkd.data.augment._warps import rotate, zoom
 
 __all__ = [
+    "blur",
     "colour",
     "compose",
     "cutmix",
     "cutout",
     "flip",
     "mixup",
+    "noise",
     "pad_crop",
     "rand_augment",
     "rotate",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from jaxkd import _checks
-from jaxkd.recipes._compress_stages import (
+from jaxkd.recipes._compression.stages import (
     AnyStage,
     Export,
     Quantize,

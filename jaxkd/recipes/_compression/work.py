@@ -12,8 +12,8 @@ from jaxkd import compress, objectives, trees
 from jaxkd._types import Params, Tree
 from jaxkd.models import Model, Variables
 from jaxkd.objectives import Objective
-from jaxkd.recipes._compress_config import CompressConfig
-from jaxkd.recipes._compress_stages import (
+from jaxkd.recipes._compression.config import CompressConfig
+from jaxkd.recipes._compression.stages import (
     AnyStage,
     Cluster,
     Distil,
@@ -23,7 +23,7 @@ from jaxkd.recipes._compress_stages import (
     Quantize,
     Shrink,
 )
-from jaxkd.recipes._compress_student import (
+from jaxkd.recipes._compression.student import (
     Schemes,
     Student,
     Task,

@@ -8,8 +8,8 @@ import jax
 
 from jaxkd import compress, deploy, report, trees
 from jaxkd.models import Model, Variables
-from jaxkd.recipes._compress_folder import BATCH, Done, make_call
-from jaxkd.recipes._compress_student import Student, Task, running
+from jaxkd.recipes._compression.folder import BATCH, Done, make_call
+from jaxkd.recipes._compression.student import Student, Task, running
 
 
 class CompressResult(NamedTuple):

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxkd import deploy, report, trees
+from jaxkd import data, deploy, report, trees
 from jaxkd.models import Variables
 from jaxkd.recipes._demo_report import points_between
-from jaxkd.recipes._experiment import Experiment
+from jaxkd.recipes._experiment.value import Experiment
 from jaxkd.recipes._exports import intact_artefact
 from jaxkd.recipes._result import Result
 
@@ -56,13 +56,10 @@ def finish(
     artefacts = _export(folder / "exported", name, experiment, trials[0])
     rows = _rows(experiment, artefacts, trials)
     words = _explain(experiment, rows, trials)
-    answers = {
-        model: _answers(artefact, experiment) for model, artefact in artefacts.items()
-    }
     parts = [
         report.Part("", words, report.compare(rows)),
-        report.Part("Last and best", [_ABOUT_BEST], _last_and_best(trials)),
-        *_pictures(folder, experiment, rows, answers, records),
+        *_other_tables(experiment, trials),
+        *_pictures(folder, experiment, rows, artefacts, records),
     ]
     title = f"jaxkd {name}"
     report.write_page(folder / "report.html", title, parts)
@@ -74,13 +71,28 @@ def finish(
 
 
 _ABOUT_BEST = (
-    "Accuracy on the test part, of the last update and of the checkpoint that was best "
-    "on the validation part; the table above shows the latter."
+    "On the test part, of the last update and of the checkpoint that was best on the "
+    "validation part; the table above shows the latter."
 )
+_ABOUT_DAMAGE = "The test part, damaged in each of these ways: {quality} in per cent."
+_KNOWN = ("accuracy", "agreement", "last_accuracy", "cross_entropy", "teacher_kl")
+_DAMAGED = "damaged: "
+
+
+def damaged_key(damage: str) -> str:
+    """Under which name the accuracy on damaged examples stands in a trial's scores.
+
+    Args:
+        damage: the name of the damage.
+
+    Returns:
+        The key.
+    """
+    return _DAMAGED + damage
 
 
 def _about_times(experiment: Experiment) -> str:
-    length = min(_BATCH, len(experiment.splits.test["label"]))
+    length = min(_BATCH, _size(experiment.splits.test))
     return (
         "Each ratio is to the teacher. Times are medians of 30 calls, in turn, on "
         f"{jax.devices()[0].device_kind}, batch {length}; sizes are those of the "
@@ -146,12 +158,17 @@ def _rows(
         return report.Row(
             name=name,
             accuracy=tuple(trial.scores[name]["accuracy"] for trial in trials),
-            agreement=tuple(trial.scores[name]["agreement"] for trial in trials),
+            agreement=tuple(
+                trial.scores[name]["agreement"]
+                for trial in trials
+                if "agreement" in trial.scores[name]
+            ),
             parameters=count,
             nonzeros=count - round(trees.sparsity(params) * count),
             num_bytes=artefacts[name].num_bytes,
             latency=latency[name],
             throughput=length / latency[name],
+            quality=experiment.quality,
         )
 
     return [row(name) for name in artefacts]
@@ -162,9 +179,9 @@ def _explain(
 ) -> list[str]:
     splits, named = experiment.splits, {row.name: row for row in rows}
     words = [
-        f"{splits.about} {len(splits.train['label']):,} training examples, "
-        f"{len(splits.validation['label']):,} for validation; accuracy on "
-        f"{len(splits.test['label']):,} test examples, {len(trials)} seeds, mean ± std."
+        f"{splits.about} {_size(splits.train):,} training examples, "
+        f"{_size(splits.validation):,} for validation; {experiment.quality} on "
+        f"{_size(splits.test):,} test examples, {len(trials)} seeds, mean ± std."
     ]
     for name, way in experiment.ways.items():
         if way.beside:
@@ -181,17 +198,46 @@ def _difference(row: report.Row, other: report.Row) -> str:
     return f"“{row.name}” is {verdict} than “{other.name}” {numbers}."
 
 
-def _last_and_best(trials: Sequence[Trial]) -> list[_Row]:
-    def cells(name: str) -> _Row:
-        found = [trial.scores[name] for trial in trials]
-        keys = ("last_accuracy", "accuracy")
-        last, best = ([scores[key] for scores in found] for key in keys)
-        entropy = np.mean([scores["cross_entropy"] for scores in found])
-        means = map(report.mean_and_std, (last, best))
-        return (name, *means, f"{entropy:.4f}")
+def _other_tables(experiment: Experiment, trials: Sequence[Trial]) -> list[report.Part]:
+    names, found = list(trials[0].scores), trials[0].scores["teacher"]
+    damages = [key for key in found if key.startswith(_DAMAGED)]
+    others = [key for key in found if key not in (*_KNOWN, *damages)]
 
-    header = ("model", "last %", "best %", "cross-entropy of the best, nats")
-    return [header, *map(cells, trials[0].scores)]
+    def table(keys: Sequence[str], titles: Sequence[str]) -> list[_Row]:
+        cells = (
+            report.mean_and_std([trial.scores[name][key] for trial in trials])
+            for name in names
+            for key in keys
+        )
+        lines = zip(*[cells] * len(keys), strict=True)
+        rows = ((n, *line) for n, line in zip(names, lines, strict=True))
+        return [("model", *titles), *rows]
+
+    titles = ("last %", "best %")
+    best = table(("last_accuracy", "accuracy"), titles)
+    if "cross_entropy" in found:
+        entropies = (_mean(trials, name, "cross_entropy") for name in names)
+        header = ("cross-entropy of the best, nats",)
+        added = [header, *((f"{x:.4f}",) for x in entropies)]
+        best = [(*line, *more) for line, more in zip(best, added, strict=True)]
+    parts = [report.Part("Last and best", [_ABOUT_BEST], best)]
+    if damages:
+        words = _ABOUT_DAMAGE.format(quality=experiment.quality)
+        kinds = [key.removeprefix(_DAMAGED) for key in damages]
+        clean = table(("accuracy", *damages), ("as they are", *kinds))
+        parts.append(report.Part("On damaged examples", [words], clean))
+    if others:
+        shown = table(others, [f"{key} %" for key in others])
+        parts.append(report.Part("Other measures", ["On the test part."], shown))
+    return parts
+
+
+def _size(arrays: data.Arrays) -> int:
+    return len(next(iter(arrays.values())))
+
+
+def _mean(trials: Sequence[Trial], name: str, key: str) -> float:
+    return float(np.mean([trial.scores[name][key] for trial in trials]))
 
 
 def _answers(artefact: deploy.Artefact, experiment: Experiment) -> np.ndarray:
@@ -217,11 +263,10 @@ def _pictures(
     folder: pathlib.Path,
     experiment: Experiment,
     rows: Sequence[report.Row],
-    answers: Mapping[str, np.ndarray],
+    artefacts: Mapping[str, deploy.Artefact],
     records: report.JsonLines,
 ) -> list[report.Part]:
     """Draws all; of several seeds, answers are those of the first."""
-    labels = np.asarray(experiment.splits.test["label"])
     parts = []
 
     def add(title: str, name: str, draw: Callable[..., None], *words: str) -> None:
@@ -229,17 +274,26 @@ def _pictures(
         parts.append(report.Part(title, words, picture=folder / name))
 
     add(
-        "Accuracy against size",
+        f"{experiment.quality.capitalize()} against size",
         "report.png",
         lambda file, title: report.plot_accuracy_against_size(rows, file, title=title),
         _about_times(experiment),
     )
-    curves = _curves(records, list(answers))
+    curves = _curves(records, list(artefacts))
+    ylabel = f"{experiment.quality} on the validation split [%]"
     add(
         "How they learned",
         "curves.png",
-        lambda file, title: report.plot_learning_curves(curves, file, title=title),
+        lambda file, title: report.plot_learning_curves(
+            curves, file, title=title, ylabel=ylabel
+        ),
     )
+    if experiment.measure is not None:
+        return parts
+    labels = np.asarray(experiment.splits.test["label"])
+    answers = {
+        model: _answers(artefact, experiment) for model, artefact in artefacts.items()
+    }
     quality = {name: deploy.score(found, labels) for name, found in answers.items()}
     errors = (f"{n} {q.calibration_error:.3f}" for n, q in quality.items())
     add(
@@ -256,7 +310,7 @@ def _pictures(
             changes, experiment.splits.classes, file, title=title
         ),
     )
-    if np.ndim(experiment.splits.test.get("image", 0)) == 4:
+    if np.ndim(experiment.splits.test.get("image", 0)) == 4 or experiment.texts:
         parts.append(_differences(folder, experiment, answers))
     return parts
 
@@ -295,15 +349,27 @@ def _differences(
     )
     divergence = np.sum(np.exp(teacher) * (teacher - student), axis=-1)
     most = np.argsort(-divergence, kind="stable")[:_SHOWN]
-    splits = experiment.splits
-    captions = [
-        f"is {splits.classes[splits.test['label'][i]]}\n"
-        f"teacher {splits.classes[teacher[i].argmax()]}, "
-        f"student {splits.classes[student[i].argmax()]}\n"
-        f"{divergence[i]:.2f} nats"
+    splits, title = experiment.splits, f"Where “{name}” differs most"
+    words = "Divergence of the student's distribution from the teacher's, in nats."
+    rows: list[_Row] = [
+        (
+            splits.classes[splits.test["label"][i]],
+            splits.classes[teacher[i].argmax()],
+            splits.classes[student[i].argmax()],
+            f"{divergence[i]:.2f}",
+        )
         for i in most
     ]
-    file, title = folder / "differences.png", f"Where “{name}” differs most"
+    if experiment.texts:
+        header = ("text", "is", "teacher", "student", "nats")
+        lines = [
+            (experiment.texts[int(i)], *row) for i, row in zip(most, rows, strict=True)
+        ]
+        return report.Part(title, [words], [header, *lines])
+    captions = [
+        f"is {is_a}\nteacher {one}, student {other}\n{nats} nats"
+        for is_a, one, other, nats in rows
+    ]
+    file = folder / "differences.png"
     report.plot_images(splits.test["image"][most], captions, file, title=title)
-    words = "Divergence of the student's distribution from the teacher's, in nats."
     return report.Part(title, [words], picture=file)

@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import optax
 
 from jaxkd import data, objectives, report, train
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._demo import versions
-from jaxkd.recipes._experiment import Experiment, Training, Way
-from jaxkd.recipes._experiment_report import Trial, finish
+from jaxkd.recipes._experiment.report import Trial, damaged_key, finish
+from jaxkd.recipes._experiment.value import (
+    Experiment,
+    Training,
+    Way,
+    make_optimizer,
+)
 from jaxkd.recipes._folder import lock_folder, open_folder
 from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import to_json
@@ -69,8 +73,7 @@ def _stages(experiment: Experiment, config: Training) -> dict[str, Stage]:
     """Compiled once for all seeds."""
 
     def stage(name: str, way: Way, steps: int) -> Stage:
-        rate = optax.cosine_decay_schedule(config.learning_rate, steps)
-        tx = optax.adamw(rate, weight_decay=config.weight_decay)
+        tx = make_optimizer(config, steps, teacher=name == "teacher")
         teacher = experiment.teacher if way.follows else None
         return make_stage(name, way.model, teacher, way.objective, tx, steps)
 
@@ -87,15 +90,20 @@ def _run_seed(
     stages: Mapping[str, Stage],
     runner: Runner,
 ) -> Trial:
-    def run(name: str, transform: Any, teacher: Variables | None = None) -> Any:
-        measure = functools.partial(
-            _measure, stages[name].student, experiment.splits.validation
-        )
+    def run(
+        name: str,
+        transform: Any,
+        start: Variables | None,
+        teacher: Variables | None = None,
+    ) -> Any:
+        model, validation = stages[name].student, experiment.splits.validation
+        measure = functools.partial(_measure, experiment, model, validation)
         return runner.run_measured(
             stages[name],
             experiment.splits.train,
             batch_size=config.batch_size,
             transform=transform,
+            variables=start,
             teacher=teacher,
             measure=measure,
         )
@@ -103,12 +111,14 @@ def _run_seed(
     teacher, last = experiment.variables, {}
     best: dict[str, Variables] = {}
     if teacher is None:
-        last["teacher"], best["teacher"] = run("teacher", experiment.transform)
+        found = run("teacher", experiment.transform, experiment.start)
+        last["teacher"], best["teacher"] = found
     else:
         last["teacher"] = best["teacher"] = teacher
     for name, way in experiment.ways.items():
         follows = best["teacher"] if way.follows else None
-        last[name], best[name] = run(name, way.transform, follows)
+        start = None if way.start is None else way.start(best["teacher"])
+        last[name], best[name] = run(name, way.transform, start, follows)
     scores = _score_all(experiment, last, best)
     for name, numbers in scores.items():
         runner.records.write({"seed": runner.seed, "stage": name, "test": numbers})
@@ -116,27 +126,33 @@ def _run_seed(
 
 
 def _measure(
-    model: Model, arrays: data.Arrays, variables: Variables
+    experiment: Experiment,
+    model: Model,
+    arrays: data.Arrays,
+    variables: Variables,
+    teacher: Variables | None = None,
 ) -> dict[str, float]:
+    if experiment.measure is not None:
+        return experiment.measure(model, variables, arrays)
     batches = data.eval_batches(arrays, batch_size=min(_BATCH, len(arrays["label"])))
-    return train.evaluate(_eval_step(model, None), variables, batches)
+    step = _eval_step(model, None if teacher is None else experiment.teacher)
+    return train.evaluate(step, variables, batches, teacher=teacher)
 
 
 def _score_all(
     experiment: Experiment, last: Mapping[str, Variables], best: Mapping[str, Variables]
 ) -> dict[str, dict[str, float]]:
     """Of each model: the best checkpoint's scores, and the last one's accuracy."""
-    test, teacher = experiment.splits.test, experiment.teacher
-    batches = data.eval_batches(test, batch_size=min(_BATCH, len(test["label"])))
+    test, teacher = experiment.splits.test, best["teacher"]
     scores = {}
     for name in best:
-        model = teacher if name == "teacher" else experiment.ways[name].model
-        step = _eval_step(model, teacher)
-        scores[name] = train.evaluate(
-            step, best[name], batches, teacher=best["teacher"]
-        )
-        ended = train.evaluate(step, last[name], batches, teacher=best["teacher"])
-        scores[name]["last_accuracy"] = ended["accuracy"]
+        model = experiment.teacher if name == "teacher" else experiment.ways[name].model
+        measure = functools.partial(_measure, experiment, model)
+        scores[name] = measure(test, best[name], teacher)
+        scores[name]["last_accuracy"] = measure(test, last[name])["accuracy"]
+        for damage, arrays in experiment.damaged.items():
+            found = measure(arrays, best[name])["accuracy"]
+            scores[name][damaged_key(damage)] = found
     return scores
 
 

@@ -1,17 +1,18 @@
 """The textbook experiment: a wide network teaches narrow ones to read digits."""
 
 import dataclasses
-import pathlib
-from collections.abc import Sequence
 
 import jax
 import numpy as np
 
-from jaxkd import _checks, data, models, objectives, report
-from jaxkd.recipes._experiment import Experiment, Training, Way, alone_and_distilled
-from jaxkd.recipes._experiment_run import run_experiment
-from jaxkd.recipes._result import Result
-from jaxkd.recipes._sources import load_images
+from jaxkd import _checks, data, models, objectives
+from jaxkd.recipes._experiment.value import (
+    Experiment,
+    Training,
+    Way,
+    alone_and_distilled,
+)
+from jaxkd.recipes._sources import damage_images, load_images
 
 _NETWORKS = ("mlp", "cnn")
 
@@ -26,8 +27,9 @@ class MnistConfig(Training):
         network: ``"mlp"`` or ``"cnn"``.
         teacher: widths of the teacher's hidden layers, or channels of its blocks.
         students: the widths of each student's one layer, or of its last block.
-        match: whether the students are also trained by function matching: soft targets
-            alone, on augmented images, with the same view for both.
+        match: whether the students are also trained on shifted images, as the teacher
+            is: alone, and by function matching, that is soft targets alone, with the
+            same view for both.
         seeds: how many; each trains a teacher and students of its own.
     """
 
@@ -49,29 +51,16 @@ class MnistConfig(Training):
             raise ValueError("`teacher` and `students` must be positive widths.")
 
 
-def mnist(
-    config: MnistConfig,
-    folder: str | pathlib.Path,
-    *,
-    resume: bool = False,
-    quiet: bool = False,
-    loggers: Sequence[report.MakeLogger] = (),
-) -> Result:
+def mnist(config: MnistConfig) -> Experiment:
     """A teacher of wide layers, students of narrow ones: alone, distilled, matched.
 
     Args:
         config: what to do.
-        folder: where the run leaves its report, see
-            :func:`jaxkd.recipes.run_experiment`.
-        resume: continue the run that is there.
-        quiet: show no progress, only the result.
-        loggers: what else gets every record, such as ``report.tensorboard``.
 
     Returns:
-        The rows of the table, and the result in words.
+        The experiment, for :func:`jaxkd.recipes.run_experiment`.
 
     Raises:
-        FolderError: if the folder holds another run, or cannot be written.
         FileNotFoundError: if the data are not there.
 
     References:
@@ -79,20 +68,6 @@ def mnist(
         <https://arxiv.org/abs/1503.02531>`_, 2015, section 3; Beyer et al.,
         `Knowledge distillation: a good teacher is patient and consistent
         <https://arxiv.org/abs/2106.05237>`_, 2022, for function matching.
-    """
-    experiment = mnist_experiment(config)
-    options = {"resume": resume, "quiet": quiet, "loggers": loggers}
-    return run_experiment("mnist", experiment, config, folder, **options)
-
-
-def mnist_experiment(config: MnistConfig) -> Experiment:
-    """The models and data of :func:`mnist`: copy it, and put yours in their place.
-
-    Args:
-        config: which.
-
-    Returns:
-        An experiment.
     """
     splits = load_images(config.data)
     classes = len(splits.classes)
@@ -112,7 +87,11 @@ def mnist_experiment(config: MnistConfig) -> Experiment:
         ways |= alone_and_distilled(name, student, config)
         if config.match:
             soft = objectives.soft_target(temperature=config.temperature)
-            matched = Way(student, soft, True, shift, f"{name}, alone")
-            ways[f"{name}, matched"] = matched
+            shifted = f"{name}, alone, shifted"
+            ways[shifted] = Way(student, objectives.hard_label(), transform=shift)
+            ways[f"{name}, matched"] = Way(student, soft, True, shift, shifted)
     teacher = network(config.teacher)
-    return Experiment(splits, ("image",), teacher, ways, transform=shift)
+    damaged = damage_images(splits.test)
+    return Experiment(
+        splits, ("image",), teacher, ways, transform=shift, damaged=damaged
+    )

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxkd import _checks, report, trees
-from jaxkd.recipes._compress_config import CompressConfig
-from jaxkd.recipes._compress_digits import digits_task
-from jaxkd.recipes._compress_export import export_stage
-from jaxkd.recipes._compress_folder import (
+from jaxkd.recipes._compression.config import CompressConfig
+from jaxkd.recipes._compression.digits import digits_task
+from jaxkd.recipes._compression.export import export_stage
+from jaxkd.recipes._compression.folder import (
     Done,
     FloorError,
     check_same_task,
@@ -16,10 +16,16 @@ from jaxkd.recipes._compress_folder import (
     load_stage,
     scores_of,
 )
-from jaxkd.recipes._compress_report import CompressResult, finish_report
-from jaxkd.recipes._compress_stages import Distil, Export, Factorize, FineTune, Shrink
-from jaxkd.recipes._compress_student import Student, Task, start
-from jaxkd.recipes._compress_work import Workshop, cut, work
+from jaxkd.recipes._compression.report import CompressResult, finish_report
+from jaxkd.recipes._compression.stages import (
+    Distil,
+    Export,
+    Factorize,
+    FineTune,
+    Shrink,
+)
+from jaxkd.recipes._compression.student import Student, Task, start
+from jaxkd.recipes._compression.work import Workshop, cut, work
 from jaxkd.recipes._demo import versions
 from jaxkd.recipes._digits import load_digits
 from jaxkd.recipes._folder import lock_folder, open_folder

@@ -3,16 +3,18 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
 
 import flax.linen as nn
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxkd import data, models, report
-from jaxkd.recipes._experiment import Experiment, Splits, Training, alone_and_distilled
-from jaxkd.recipes._experiment_run import run_experiment
-from jaxkd.recipes._result import Result
+from jaxkd import data, models
+from jaxkd.recipes._experiment.value import (
+    Experiment,
+    Splits,
+    Training,
+    alone_and_distilled,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,46 +67,21 @@ class Listener(nn.Module):
         return cnn(mel[..., None], train=train)
 
 
-def speech(
-    config: SpeechConfig,
-    folder: str | pathlib.Path,
-    *,
-    resume: bool = False,
-    quiet: bool = False,
-    loggers: Sequence[report.MakeLogger] = (),
-) -> Result:
+def speech(config: SpeechConfig) -> Experiment:
     """Spoken digits, as log-mel spectrograms: a student alone, and distilled.
+
+    Spectrograms are standardised by the training part's mean and standard deviation,
+    and masked in training (SpecAugment).
 
     Args:
         config: what to do.
-        folder: where the run leaves its report, see
-            :func:`jaxkd.recipes.run_experiment`.
-        resume: continue the run that is there.
-        quiet: show no progress, only the result.
-        loggers: what else gets every record, such as ``report.tensorboard``.
 
     Returns:
-        The rows of the table, and the result in words.
+        The experiment, for :func:`jaxkd.recipes.run_experiment`.
 
     Raises:
-        FolderError: if the folder holds another run, or cannot be written.
         FileNotFoundError: if the recordings are not there.
         ValueError: if a recording has another rate, or another name.
-    """
-    experiment = speech_experiment(config)
-    options = {"resume": resume, "quiet": quiet, "loggers": loggers}
-    return run_experiment("speech", experiment, config, folder, **options)
-
-
-def speech_experiment(config: SpeechConfig) -> Experiment:
-    """The models and data of :func:`speech`.
-
-    Args:
-        config: which.
-
-    Returns:
-        An experiment; spectrograms are standardised by the training part's mean and
-        standard deviation, and masked in training (SpecAugment).
     """
     splits = _splits(config)
     network = lambda widths: models.from_linen(

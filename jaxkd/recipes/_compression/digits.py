@@ -6,8 +6,8 @@ import optax
 
 from jaxkd import compress, models, objectives
 from jaxkd.models import Model, Variables
-from jaxkd.recipes._compress_config import CompressConfig
-from jaxkd.recipes._compress_student import Task
+from jaxkd.recipes._compression.config import CompressConfig
+from jaxkd.recipes._compression.student import Task
 from jaxkd.recipes._demo import DemoConfig, make_models
 from jaxkd.recipes._digits import ABOUT, NUM_CLASSES, augment_digits, load_digits
 from jaxkd.recipes._stages import Runner, make_stage

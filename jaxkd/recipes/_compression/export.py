@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxkd import deploy
-from jaxkd.recipes._compress_config import CompressConfig
-from jaxkd.recipes._compress_folder import Done, check_floor, finish_stage
-from jaxkd.recipes._compress_stages import Export
-from jaxkd.recipes._compress_student import Student, Task, running
+from jaxkd.recipes._compression.config import CompressConfig
+from jaxkd.recipes._compression.folder import Done, check_floor, finish_stage
+from jaxkd.recipes._compression.stages import Export
+from jaxkd.recipes._compression.student import Student, Task, running
 from jaxkd.recipes._exports import Exportable, export_one, intact_artefact, write_card
 
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxkd import _checks
-from jaxkd.recipes._compress_config import CompressConfig
-from jaxkd.recipes._compress_digits import TEACHER, read_digits_task
-from jaxkd.recipes._compress_export import exportable_of
-from jaxkd.recipes._compress_folder import Done, load_stage
-from jaxkd.recipes._compress_student import Student, Task, start
+from jaxkd.recipes._compression.config import CompressConfig
+from jaxkd.recipes._compression.digits import TEACHER, read_digits_task
+from jaxkd.recipes._compression.export import exportable_of
+from jaxkd.recipes._compression.folder import Done, load_stage
+from jaxkd.recipes._compression.student import Student, Task, start
 from jaxkd.recipes._exports import Exportable
 from jaxkd.recipes._folder import FolderError
 

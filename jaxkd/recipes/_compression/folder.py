@@ -8,7 +8,7 @@ import jax
 
 from jaxkd import compress, data, report, train, trees
 from jaxkd.models import Model, Variables
-from jaxkd.recipes._compress_student import Student, Task, restore_structure, running
+from jaxkd.recipes._compression.student import Student, Task, restore_structure, running
 from jaxkd.recipes._folder import FolderError
 
 _STUDENT, _RECORD = "student.jkd", "stage.json"

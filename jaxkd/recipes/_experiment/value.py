@@ -1,13 +1,22 @@
 """An experiment as a value: data, a teacher, ways to train students, settings."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import optax
 
 from jaxkd import _checks, data, objectives
 from jaxkd.models import Model, Variables
 from jaxkd.objectives import Objective
 from jaxkd.recipes._settings import check_counts
+
+#: ``measure(model, variables, arrays)``: numbers by name, ``accuracy`` among them.
+MeasureModel: TypeAlias = Callable[[Model, Variables, data.Arrays], dict[str, float]]
+#: From the teacher's variables to those that a student starts from.
+Start: TypeAlias = Callable[[Variables], Variables]
+
+_OPTIMIZERS = ("adamw", "sgd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +29,11 @@ class Training:
         teacher_steps: updates of the teacher.
         steps: updates of each student.
         batch_size: examples in a batch.
-        learning_rate: peak of the cosine schedule of AdamW.
-        weight_decay: of AdamW.
+        optimizer: ``"adamw"``, or ``"sgd"`` with Nesterov momentum of 0.9.
+        learning_rate: peak of its cosine schedule.
+        teacher_learning_rate: the teacher's, if it is another; 0 for the same.
+        warmup: share of the updates in which the rate rises to its peak.
+        weight_decay: of the optimizer.
         temperature: of the soft targets.
         soft_weight: weight of the soft targets; hard labels have 1 minus it.
         save_every: updates from one checkpoint, and one look at the validation part,
@@ -33,7 +45,10 @@ class Training:
     teacher_steps: int = 1000
     steps: int = 1000
     batch_size: int = 128
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
+    teacher_learning_rate: float = 0.0
+    warmup: float = 0.0
     weight_decay: float = 1e-4
     temperature: float = 4.0
     soft_weight: float = 0.9
@@ -43,11 +58,17 @@ class Training:
         check_counts(
             self, "seeds", "teacher_steps", "steps", "batch_size", "save_every"
         )
-        if self.weight_decay < 0:
+        for name in ("weight_decay", "teacher_learning_rate"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"`{name}` must not be negative, got {getattr(self, name)}."
+                )
+        if self.optimizer not in _OPTIMIZERS:
             raise ValueError(
-                f"`weight_decay` must not be negative, got {self.weight_decay}."
+                f"there is no optimizer {self.optimizer!r}; "
+                f"{_checks.nearest(self.optimizer, _OPTIMIZERS)}"
             )
-        _checks.check_fraction(soft_weight=self.soft_weight)
+        _checks.check_fraction(soft_weight=self.soft_weight, warmup=self.warmup)
         _checks.check_positive(
             temperature=self.temperature, learning_rate=self.learning_rate
         )
@@ -79,7 +100,8 @@ class Way(NamedTuple):
         objective: what is minimised.
         follows: whether there is a teacher in it.
         transform: augmentation of whole batches; teacher and student see the same.
-        beside: the name of the way without the teacher that it is compared with.
+        beside: the name of the way that it is compared with.
+        start: the student's first variables, from the teacher's; drawn by default.
     """
 
     model: Model
@@ -87,6 +109,7 @@ class Way(NamedTuple):
     follows: bool = False
     transform: data.Transform | None = None
     beside: str = ""
+    start: Start | None = None
 
 
 class Experiment(NamedTuple):
@@ -100,6 +123,14 @@ class Experiment(NamedTuple):
         transform: augmentation for the teacher's training.
         variables: of a teacher that is trained already; ``None`` to train one for
             each seed.
+        start: where that training starts; drawn by default.
+        measure: what is measured instead of the accuracy on ``label``: numbers by name,
+            in ``[0, 1]``. ``accuracy`` stands in the tables, by the name of
+            ``quality``, and chooses the best checkpoint; the others stand below.
+        quality: what ``accuracy`` is.
+        damaged: the test part, damaged, by the name of the damage: the report has the
+            accuracy on each.
+        texts: what the test examples say, for the report.
     """
 
     splits: Splits
@@ -108,6 +139,35 @@ class Experiment(NamedTuple):
     ways: Mapping[str, Way]
     transform: data.Transform | None = None
     variables: Variables | None = None
+    start: Variables | None = None
+    measure: MeasureModel | None = None
+    quality: str = "accuracy"
+    damaged: Mapping[str, data.Arrays] = {}
+    texts: Sequence[str] = ()
+
+
+def make_optimizer(
+    config: Training, steps: int, *, teacher: bool = False
+) -> optax.GradientTransformation:
+    """The optimizer that the config names, with its schedule.
+
+    Args:
+        config: which.
+        steps: updates in all.
+        teacher: whether it is for the teacher.
+
+    Returns:
+        A transformation of gradients.
+    """
+    peak = (teacher and config.teacher_learning_rate) or config.learning_rate
+    rate = optax.cosine_decay_schedule(peak, steps)
+    if config.warmup:
+        rising = max(1, round(config.warmup * steps))
+        rate = optax.warmup_cosine_decay_schedule(0.0, peak, rising, max(steps, 2))
+    if config.optimizer == "adamw":
+        return optax.adamw(rate, weight_decay=config.weight_decay)
+    decay = optax.add_decayed_weights(config.weight_decay)
+    return optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
 
 
 def kd(config: Training) -> Objective:

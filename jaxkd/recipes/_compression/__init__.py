@@ -1,0 +1,1 @@
+"""Compressing a trained model in stages, each measured, each resumable."""

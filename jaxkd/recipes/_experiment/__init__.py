@@ -1,0 +1,1 @@
+"""Experiments: a teacher, ways to train students, several seeds, a report."""
