@@ -8,8 +8,9 @@ from jaxkd.cli._options import add_run_options, run_recipe, say
 _DESCRIPTION = """\
 Compresses a model in stages: any sequence of distil, fine_tune, prune, shrink,
 quantize, factorize, cluster and export. Each stage is measured; a run that was killed
-goes on with --resume. The model is a network for scikit-learn's handwritten digits,
-trained first; for your own, call jaxkd.recipes.compress.
+goes on with --resume. The model is a CNN for the images that `data` names (by default
+scikit-learn's handwritten digits), trained first; for your own, call
+jaxkd.recipes.compress.
 
 A config is JSON: {"floor": 0.95, "stages": [{"stage": "shrink", "keep": 0.25},
 {"stage": "quantize", "steps": 200}, {"stage": "export", "formats": ["stablehlo"]}]}.

@@ -3,8 +3,8 @@
 from jaxkd.recipes._catalogue import RECIPES, Recipe, find_recipe, read_run
 from jaxkd.recipes._compare_runs import compare_runs
 from jaxkd.recipes._compression.config import CompressConfig
-from jaxkd.recipes._compression.digits import digits_task, rebuild_digits
 from jaxkd.recipes._compression.folder import FloorError
+from jaxkd.recipes._compression.images import images_task, rebuild_cnn
 from jaxkd.recipes._compression.pipeline import compress
 from jaxkd.recipes._compression.report import CompressResult
 from jaxkd.recipes._compression.saved import config_of
@@ -95,7 +95,6 @@ __all__ = [
     "config_of",
     "damage_images",
     "demo",
-    "digits_task",
     "evaluate_all",
     "explain",
     "export_formats",
@@ -104,6 +103,7 @@ __all__ = [
     "from_json",
     "gain",
     "hide_labels",
+    "images_task",
     "kd",
     "load_digits",
     "load_images",
@@ -120,7 +120,7 @@ __all__ = [
     "read_exportable",
     "read_range",
     "read_run",
-    "rebuild_digits",
+    "rebuild_cnn",
     "run_experiment",
     "speech",
     "to_json",

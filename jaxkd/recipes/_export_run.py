@@ -30,7 +30,7 @@ def export_run(
     """Exports a model of a run, and writes a model card beside each artefact.
 
     Args:
-        folder: the folder of :func:`demo`, or of :func:`compress` on its digits.
+        folder: the folder of :func:`demo`, or of :func:`compress` on images by name.
         formats: names of :func:`export_formats`.
         name: which model: of the demo, by its folder in ``exported``; of a compression,
             ``"student"``, ``"teacher"`` or the name of a stage.
@@ -71,7 +71,7 @@ def read_exportable(folder: str | pathlib.Path, name: str) -> Exportable:
     """Reads a model of a run.
 
     Args:
-        folder: the folder of :func:`demo`, or of :func:`compress` on its digits.
+        folder: the folder of :func:`demo`, or of :func:`compress` on images by name.
         name: which model, see :func:`export_run`.
 
     Returns:

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import json
 
 import numpy as np
@@ -79,12 +78,12 @@ def command(*words):
     return cli.main([str(word) for word in words])
 
 
-def test_the_command_line(tmp_path, capsys, monkeypatch):
-    narrow = functools.partial(recipes.DemoConfig, teacher_widths=(8, 8))
-    monkeypatch.setattr("jaxkd.recipes._compression.digits.DemoConfig", narrow)
+def test_the_command_line(tmp_path, capsys):
     folder, file = tmp_path / "run", tmp_path / "config.json"
     stages = [{"stage": "shrink", "keep": 0.5, "steps": 9}]
-    file.write_text(json.dumps({"teacher_steps": 2, "stages": stages}))
+    file.write_text(
+        json.dumps({"teacher_steps": 2, "widths": [8, 8], "stages": stages})
+    )
     words = ("compress", "--config", file, "--set", "stages.1.steps=0", "--quiet")
     assert command(*words, "--folder", folder) == 0
     assert "1-shrink" in capsys.readouterr().out

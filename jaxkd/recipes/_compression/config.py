@@ -23,6 +23,9 @@ _NOT_AFTER = {
     "cluster": ("cluster", "quantize"),
     "quantize": ("cluster", "quantize"),
 }
+#: What stands for ``data`` in the record of a run with a task of its own.
+OWN = "own"
+
 _DEFAULT: tuple[AnyStage, ...] = (
     Shrink(keep=0.25),
     Quantize(steps=200),
@@ -38,13 +41,19 @@ class CompressConfig:
         stages: what is done, in this order: :class:`Distil`, :class:`FineTune`,
             :class:`Prune`, :class:`Shrink`, :class:`Quantize`, :class:`Factorize`,
             :class:`Cluster`, :class:`Export`.
+        data: the images of a run without a task of its own, see
+            :func:`jaxkd.recipes.load_images`.
+        widths: of their teacher, a :class:`jaxkd.models.CNN`.
+        student: of a CNN that starts from its initial values instead of a copy of the
+            teacher; empty for the copy.
         floor: the least accuracy, in ``[0, 1]``, that every stage must leave.
         seed: of initial values and of the order of the data.
         batch_size: examples in a batch.
         temperature: of the soft targets.
         soft_weight: weight of the soft targets; hard labels have 1 minus it.
-        teacher_steps: updates of the teacher of the digits; other tasks bring their
+        teacher_steps: updates of the teacher of these images; other tasks bring their
             own.
+        teacher_learning_rate: peak of the cosine schedule of its AdamW.
         save_every: updates from one checkpoint to the next.
 
     Examples:
@@ -57,18 +66,27 @@ class CompressConfig:
     """
 
     stages: tuple[AnyStage, ...] = _DEFAULT
+    data: str = "digits"
+    widths: tuple[int, ...] = (32, 64, 128)
+    student: tuple[int, ...] = ()
     floor: float = 0.0
     seed: int = 0
     batch_size: int = 64
     temperature: float = 1.0
     soft_weight: float = 0.9
     teacher_steps: int = 600
+    teacher_learning_rate: float = 2e-2
     save_every: int = 100
 
     def __post_init__(self) -> None:
         check_counts(self, "batch_size", "teacher_steps", "save_every")
         _checks.check_fraction(floor=self.floor, soft_weight=self.soft_weight)
-        _checks.check_positive(temperature=self.temperature)
+        _checks.check_positive(
+            temperature=self.temperature,
+            teacher_learning_rate=self.teacher_learning_rate,
+        )
+        if not self.widths or min(*self.widths, *self.student, 1) < 1:
+            raise ValueError("`widths` and `student` must be positive widths.")
         _check_stages(self.stages)
 
     def names(self) -> list[str]:
@@ -77,7 +95,9 @@ class CompressConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, of which :meth:`from_json` makes the config again."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        names = [f.name for f in dataclasses.fields(self)]
+        values = {n: getattr(self, n) for n in names}
+        values |= {n: list(x) for n, x in values.items() if isinstance(x, tuple)}
         stages = [{"stage": kind_of(s), **to_json(s)} for s in self.stages]
         return {**values, "stages": stages}
 

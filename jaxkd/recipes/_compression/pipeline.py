@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxkd import _checks, report, trees
-from jaxkd.recipes._compression.config import CompressConfig
-from jaxkd.recipes._compression.digits import digits_task
+from jaxkd.recipes._compression.config import OWN, CompressConfig
 from jaxkd.recipes._compression.export import export_stage
 from jaxkd.recipes._compression.folder import (
     Done,
@@ -16,6 +15,7 @@ from jaxkd.recipes._compression.folder import (
     load_stage,
     scores_of,
 )
+from jaxkd.recipes._compression.images import images_task
 from jaxkd.recipes._compression.report import CompressResult, finish_report
 from jaxkd.recipes._compression.stages import (
     Distil,
@@ -27,8 +27,8 @@ from jaxkd.recipes._compression.stages import (
 from jaxkd.recipes._compression.student import Student, Task, start
 from jaxkd.recipes._compression.work import Workshop, cut, work
 from jaxkd.recipes._demo import versions
-from jaxkd.recipes._digits import load_digits
 from jaxkd.recipes._folder import lock_folder, open_folder
+from jaxkd.recipes._sources import load_images
 from jaxkd.recipes._stages import Runner
 
 
@@ -53,8 +53,8 @@ def compress(
         config: the stages and their settings.
         folder: where the run leaves ``config.json``, ``metrics.jsonl``, ``report.md``,
             ``report.png``, ``stages``, ``checkpoints`` and ``exported``.
-        task: teacher, data and how to build a smaller model; by default scikit-learn's
-            handwritten digits, with a teacher that is trained first.
+        task: teacher, data and how to build a smaller model; by default the images
+            that the config names, with a convolutional teacher that is trained first.
         resume: continue the run that is there; without it, the folder must not hold
             one.
         quiet: show no progress.
@@ -73,16 +73,17 @@ def compress(
     """
     console = report.make_console(quiet=quiet)
     if task is None:
-        load_digits()  # what is missing is missed before anything is written
+        load_images(config.data)  # what is missing is missed before all is written
     else:
         _check_task(config, task)
-    data = "digits" if task is None else "own"
-    record = {"recipe": "compress", "data": data, **config.to_json()}
+    record = {"recipe": "compress", **config.to_json()}
+    if task is not None:
+        record["data"] = OWN
     folder = open_folder(folder, record, versions(), resume=resume)
     with lock_folder(folder):
         records = report.open_records(folder, loggers)
         runner = Runner(folder, config.seed, console, records, config.save_every)
-        task = digits_task(config, runner) if task is None else task
+        task = images_task(config, runner) if task is None else task
         check_same_task(folder, task)
         return _run(config, folder, task, runner)
 

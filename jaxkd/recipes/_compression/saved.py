@@ -1,14 +1,14 @@
-"""The models of a compression of the digits, read from its folder."""
+"""The models of a compression of images by name, read from its folder."""
 
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from jaxkd import _checks
-from jaxkd.recipes._compression.config import CompressConfig
-from jaxkd.recipes._compression.digits import TEACHER, read_digits_task
+from jaxkd.recipes._compression.config import OWN, CompressConfig
 from jaxkd.recipes._compression.export import exportable_of
 from jaxkd.recipes._compression.folder import Done, load_stage
+from jaxkd.recipes._compression.images import TEACHER, read_images_task
 from jaxkd.recipes._compression.student import Student, Task, start
 from jaxkd.recipes._exports import Exportable
 from jaxkd.recipes._folder import FolderError
@@ -27,14 +27,14 @@ def config_of(record: Mapping[str, Any]) -> CompressConfig:
         ValueError: if it is none of a compression.
         TypeError: likewise.
     """
-    own = {k: v for k, v in record.items() if k not in ("recipe", "data")}
+    own = {k: v for k, v in record.items() if k != "recipe"}
     return CompressConfig.from_json(own)
 
 
 def read_compressed(
     folder: pathlib.Path, record: Mapping[str, Any], name: str
 ) -> Exportable:
-    """Reads a model of a compression of the digits.
+    """Reads a model of a compression of images by name.
 
     Args:
         folder: the run's.
@@ -48,7 +48,7 @@ def read_compressed(
         FileNotFoundError: if there is no such model, or no stage is finished.
         FolderError: if the run has a task of its own, or is damaged.
     """
-    if record.get("data") != "digits":
+    if record.get("data") == OWN:
         raise FolderError(
             f"the models of {folder} were made by a program of your own: give it an "
             "export stage, or call deploy.export_onnx and its like there."
@@ -71,7 +71,7 @@ def _students(
     unfinished = FileNotFoundError(f"{folder} holds no finished stage.")
     if not (folder / TEACHER).exists():
         raise unfinished
-    task = read_digits_task(folder)
+    task = read_images_task(folder, config)
     done = finished_stages(folder, config, task)
     if not done:
         raise unfinished
