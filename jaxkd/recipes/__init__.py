@@ -5,6 +5,7 @@ from jaxkd.recipes._compare_runs import compare_runs
 from jaxkd.recipes._compression.config import CompressConfig
 from jaxkd.recipes._compression.folder import FloorError
 from jaxkd.recipes._compression.images import images_task, rebuild_cnn
+from jaxkd.recipes._compression.orders import OrdersConfig, orders
 from jaxkd.recipes._compression.pipeline import compress
 from jaxkd.recipes._compression.report import CompressResult
 from jaxkd.recipes._compression.saved import config_of
@@ -71,6 +72,7 @@ __all__ = [
     "FolderError",
     "Listener",
     "MnistConfig",
+    "OrdersConfig",
     "Prune",
     "Quantize",
     "Range",
@@ -115,6 +117,7 @@ __all__ = [
     "make_stages",
     "mnist",
     "open_folder",
+    "orders",
     "prune_and_distil",
     "read_config",
     "read_exportable",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxkd import _checks
 from jaxkd.recipes._compression.config import CompressConfig
+from jaxkd.recipes._compression.orders import OrdersConfig, orders
 from jaxkd.recipes._compression.pipeline import compress
 from jaxkd.recipes._compression.saved import config_of
 from jaxkd.recipes._demo import DemoConfig, demo
@@ -58,6 +59,11 @@ RECIPES: Mapping[str, Recipe] = {
         "measured",
         CompressConfig,
         compress,
+    ),
+    "orders": Recipe(
+        "one trained CNN compressed in different orders of stages, side by side",
+        OrdersConfig,
+        orders,
     ),
     "mnist": _of(
         mnist,
