@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
     not (ROOT / "docs").is_dir(),
     reason="the docs are not part of the installed package",
 )
-PAGES = sorted((ROOT / "docs").glob("*.md")) if (ROOT / "docs").is_dir() else []
+PAGES = sorted((ROOT / "docs").rglob("*.md")) if (ROOT / "docs").is_dir() else []
 
 
 def programs(page):
@@ -22,7 +22,9 @@ def programs(page):
 
 
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if programs(p)], ids=lambda page: page.stem
+    "page",
+    [p for p in PAGES if programs(p)],
+    ids=lambda page: f"{page.parent.name}-{page.stem}",
 )
 def test_the_programs_of_a_page_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
