@@ -80,7 +80,11 @@ def _stages(experiment: Experiment, config: Training) -> dict[str, Stage]:
     teacher = Way(experiment.teacher, objectives.hard_label())
     return {
         "teacher": stage("teacher", teacher, config.teacher_steps),
-        **{name: stage(name, w, config.steps) for name, w in experiment.ways.items()},
+        **{
+            name: stage(name, way, config.steps if way.steps is None else way.steps)
+            for name, way in experiment.ways.items()
+            if way.steps != 0
+        },
     }
 
 
@@ -118,6 +122,11 @@ def _run_seed(
     for name, way in experiment.ways.items():
         follows = best["teacher"] if way.follows else None
         start = None if way.start is None else way.start(best["teacher"])
+        if way.steps == 0:
+            if start is None:
+                raise ValueError(f"way {name!r} has 0 steps, so it needs a `start`.")
+            last[name] = best[name] = start
+            continue
         last[name], best[name] = run(name, way.transform, start, follows)
     scores = _score_all(experiment, last, best)
     for name, numbers in scores.items():

@@ -102,6 +102,8 @@ class Way(NamedTuple):
         transform: augmentation of whole batches; teacher and student see the same.
         beside: the name of the way that it is compared with.
         start: the student's first variables, from the teacher's; drawn by default.
+        steps: updates, if not as many as the config says; 0 leaves the student as
+            ``start`` gives it.
     """
 
     model: Model
@@ -110,6 +112,7 @@ class Way(NamedTuple):
     transform: data.Transform | None = None
     beside: str = ""
     start: Start | None = None
+    steps: int | None = None
 
 
 class Experiment(NamedTuple):
