@@ -14,6 +14,12 @@ from jaxkd.models._protocol import (
     from_function,
     list_features,
 )
+from jaxkd.models._resnet import ResidualBlock, ResidualStage, ResNet
+from jaxkd.models._torch_names import (
+    mobilenet_torch_name,
+    read_torch_names,
+    resnet_torch_name,
+)
 from jaxkd.models._transformer import Transformer, TransformerBlock
 from jaxkd.models._wrap import bake, cast, remat
 from jaxkd.models._zoo import CNN, MLP, ConvBlock
@@ -27,6 +33,9 @@ __all__ = [
     "ConvBlock",
     "Model",
     "Out",
+    "ResNet",
+    "ResidualBlock",
+    "ResidualStage",
     "Transformer",
     "TransformerBlock",
     "Variables",
@@ -40,5 +49,8 @@ __all__ = [
     "join",
     "join_variables",
     "list_features",
+    "mobilenet_torch_name",
+    "read_torch_names",
     "remat",
+    "resnet_torch_name",
 ]
