@@ -4,6 +4,7 @@ from jaxkd.models._batchnorm import BatchNorm, batch_moments
 from jaxkd.models._equinox import from_equinox
 from jaxkd.models._join import join, join_variables
 from jaxkd.models._linen import from_linen
+from jaxkd.models._mobilenet import InvertedResidual, MobileNetV2
 from jaxkd.models._nnx import from_nnx
 from jaxkd.models._protocol import (
     ALL_FEATURES,
@@ -31,6 +32,8 @@ __all__ = [
     "Apply",
     "BatchNorm",
     "ConvBlock",
+    "InvertedResidual",
+    "MobileNetV2",
     "Model",
     "Out",
     "ResNet",
