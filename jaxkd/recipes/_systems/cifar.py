@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 import numpy as np
@@ -51,13 +51,8 @@ class CifarConfig(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("pair", PAIRS), ("methods", _METHODS)):
-            value = getattr(self, name)
-            for word in (value,) if isinstance(value, str) else value:
-                if word not in known:
-                    raise ValueError(
-                        f"`{name}` has no {word!r}; {_checks.nearest(word, known)}"
-                    )
+        _check_words("pair", (self.pair,), PAIRS)
+        _check_words("methods", self.methods, _METHODS)
         for name in ("train_limit", "test_limit", "rotation"):
             if getattr(self, name) < 0:
                 raise ValueError(
@@ -65,6 +60,14 @@ class CifarConfig(Training):
                 )
         if not 0 <= self.zoom < 1:
             raise ValueError(f"`zoom` must be in [0, 1), got {self.zoom}.")
+
+
+def _check_words(name: str, words: Collection[str], known: Collection[str]) -> None:
+    for word in words:
+        if word not in known:
+            raise ValueError(
+                f"`{name}` has no {word!r}; {_checks.nearest(word, known)}"
+            )
 
 
 def cifar(config: CifarConfig) -> Experiment:
