@@ -4,7 +4,7 @@ from jaxkd.models._batchnorm import BatchNorm, batch_moments
 from jaxkd.models._equinox import from_equinox
 from jaxkd.models._join import join, join_variables
 from jaxkd.models._linen import from_linen
-from jaxkd.models._mobilenet import InvertedResidual, MobileNetV2
+from jaxkd.models._mobilenet import EfficientNetLite0, InvertedResidual, MobileNetV2
 from jaxkd.models._nnx import from_nnx
 from jaxkd.models._protocol import (
     ALL_FEATURES,
@@ -17,6 +17,8 @@ from jaxkd.models._protocol import (
 )
 from jaxkd.models._resnet import ResidualBlock, ResidualStage, ResNet
 from jaxkd.models._torch_names import (
+    efficientnet_torch_name,
+    load_torch_file,
     mobilenet_torch_name,
     read_torch_names,
     resnet_torch_name,
@@ -32,6 +34,7 @@ __all__ = [
     "Apply",
     "BatchNorm",
     "ConvBlock",
+    "EfficientNetLite0",
     "InvertedResidual",
     "MobileNetV2",
     "Model",
@@ -45,6 +48,7 @@ __all__ = [
     "bake",
     "batch_moments",
     "cast",
+    "efficientnet_torch_name",
     "from_equinox",
     "from_function",
     "from_linen",
@@ -52,6 +56,7 @@ __all__ = [
     "join",
     "join_variables",
     "list_features",
+    "load_torch_file",
     "mobilenet_torch_name",
     "read_torch_names",
     "remat",

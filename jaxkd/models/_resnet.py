@@ -16,9 +16,15 @@ _SHORTCUTS = ("pad", "projection")
 
 
 def conv(
-    width: int, size: int, *, name: str, stride: int = 1, groups: int = 1
+    width: int,
+    size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    groups: int = 1,
+    same: bool = False,
 ) -> nn.Conv:
-    """A convolution as torch has it: the same padding on both sides.
+    """A convolution without a bias.
 
     Args:
         width: number of output channels.
@@ -26,15 +32,17 @@ def conv(
         name: its name.
         stride: its stride.
         groups: of its channels.
+        same: whether it pads as TensorFlow's ``"SAME"``, which depends on the image's
+            size; by default as torch's layers, on both sides alike.
 
     Returns:
-        The module, without a bias.
+        The module.
     """
     return nn.Conv(
         width,
         (size, size),
         strides=stride,
-        padding=(size - 1) // 2,
+        padding="SAME" if same else (size - 1) // 2,
         feature_group_count=groups,
         use_bias=False,
         kernel_init=nn.initializers.he_normal(),

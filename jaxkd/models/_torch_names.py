@@ -1,5 +1,7 @@
 """Published weights, by the names that torch gives them."""
 
+import importlib
+import pathlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +22,7 @@ _LEAVES = {
     "var": "running_var",
 }
 _SHOWN = 5
+_TORCH_SUFFIXES = (".pth", ".pt")
 
 
 def read_torch_names(
@@ -102,6 +105,61 @@ def mobilenet_torch_name(path: str) -> str:
     return _renamed(path, _MOBILENET)
 
 
+def efficientnet_torch_name(path: str) -> str:
+    """The name of a layer of :class:`EfficientNetLite0` in its package.
+
+    Args:
+        path: such as ``"block2/expand/conv"``.
+
+    Returns:
+        Such as ``"_blocks.1._expand_conv"``; ``head`` is ``"_fc"``.
+    """
+    return _renamed(path, _EFFICIENTNET)
+
+
+def load_torch_file(file: str | pathlib.Path, *, prefix: str = "") -> dict[str, Any]:
+    """The arrays of a file of weights, by name.
+
+    Args:
+        file: an ``.npz``; or a ``.pth`` or ``.pt`` with a ``state_dict``, which needs
+            torch, and is read without running anything that is in it.
+        prefix: of the names wanted, which is cut off; if none has it, all are
+            returned.
+
+    Returns:
+        NumPy arrays by torch's names.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ModuleNotFoundError: if it is torch's, and torch is not installed.
+        ValueError: if the name ends in something else.
+    """
+    file = pathlib.Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}.")
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as found:
+            arrays = dict(found)
+    elif file.suffix in _TORCH_SUFFIXES:
+        arrays = _read_with_torch(file)
+    else:
+        raise ValueError(f"{file.name} is none of .npz, {', '.join(_TORCH_SUFFIXES)}.")
+    own = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arrays[name] for name in own or arrays}
+
+
+def _read_with_torch(file: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        torch: Any = importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"reading {file.name} needs torch: pip install torch, or save its arrays "
+            "as an .npz where there is one."
+        ) from error
+    found = torch.load(file, weights_only=True, map_location="cpu")
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
 def _resnet_block(found: re.Match[str]) -> str:
     stage, block, layer = found.groups()
     layer = layer.replace("shortcut_conv", "shortcut.0")
@@ -117,7 +175,15 @@ def _mobilenet_block(found: re.Match[str]) -> str:
     return f"features.{block}.conv.{first if layer == 'depthwise' else 0}.{part}"
 
 
+def _efficientnet_block(found: re.Match[str]) -> str:
+    layer, part = found[2], found[3]
+    number = ("expand", "depthwise", "project").index(layer)
+    torch = f"_{layer}_conv" if part == "conv" else f"_bn{number}"
+    return f"_blocks.{int(found[1]) - 1}.{torch}"
+
+
 _Rules = Mapping[str, Callable[[re.Match[str]], str]]
+_INVERTED = r"block(\d+)/(expand|depthwise|project)/(conv|norm)"
 _RESNET: _Rules = {
     "conv": lambda _: "conv1",
     "norm": lambda _: "bn1",
@@ -128,7 +194,15 @@ _MOBILENET: _Rules = {
     "stem/(conv|norm)": lambda found: f"features.0.{int(found[1] == 'norm')}",
     "top/(conv|norm)": lambda found: f"features.18.{int(found[1] == 'norm')}",
     "head": lambda _: "classifier.1",
-    r"block(\d+)/(expand|depthwise|project)/(conv|norm)": _mobilenet_block,
+    _INVERTED: _mobilenet_block,
+}
+_EFFICIENTNET: _Rules = {
+    "stem/conv": lambda _: "_conv_stem",
+    "stem/norm": lambda _: "_bn0",
+    "top/conv": lambda _: "_conv_head",
+    "top/norm": lambda _: "_bn1",
+    "head": lambda _: "_fc",
+    _INVERTED: _efficientnet_block,
 }
 
 

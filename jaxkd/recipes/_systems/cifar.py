@@ -1,7 +1,6 @@
 """Small colour images: the pairs of networks that papers on distillation compare."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Collection, Mapping
 
 import jax
@@ -23,9 +22,9 @@ class CifarConfig(Training):
             TFDS dataset such as ``"cifar10"``, see ``load_images``.
         pair: ``"resnet56-resnet20"``, ``"resnet32x4-resnet8x4"`` or
             ``"resnet50-mobilenetv2"``: teacher and student.
-        pretrained: an ``.npz`` of weights under torch's names from which the teacher's
-            training starts; those of several networks have the network's name and a
-            slash before. By default they are drawn.
+        pretrained: a file of weights, see ``models.load_torch_file``, from which the
+            teacher's training starts; with those of several networks in it, their
+            names begin with the network's and a slash. By default they are drawn.
         methods: ways of distillation beside the student alone: ``"kd"``, ``"dkd"``,
             ``"dist"``, ``"at"``, ``"crd"``.
         train_limit: takes so many training images; 0 for all.
@@ -242,11 +241,7 @@ def _first(
 
 
 def _pretrained(file: str, model: Model, name: str, splits: Splits) -> Variables:
-    if not pathlib.Path(file).is_file():
-        raise FileNotFoundError(f"there is no file {file}.")
     image = {"image": splits.train["image"][:1]}
     like = jax.eval_shape(model.init, jax.random.key(0), image)
-    with np.load(file, allow_pickle=False) as found:
-        own = [key for key in found.files if key.startswith(f"{name}/")]
-        arrays = {key.removeprefix(f"{name}/"): found[key] for key in own or found}
+    arrays = models.load_torch_file(file, prefix=f"{name}/")
     return models.read_torch_names(arrays, like, names=models.resnet_torch_name)
