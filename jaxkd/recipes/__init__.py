@@ -52,6 +52,7 @@ from jaxkd.recipes._stages import Runner, Stage, make_stage
 from jaxkd.recipes._systems.cifar import CifarConfig, cifar
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.speech import Listener, SpeechConfig, speech
+from jaxkd.recipes._systems.transfer import TransferConfig, transfer
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "Task",
     "Ticket",
     "Training",
+    "TransferConfig",
     "Trial",
     "TuneResult",
     "Way",
@@ -128,6 +130,7 @@ __all__ = [
     "speech",
     "to_json",
     "train_seed",
+    "transfer",
     "tune",
     "versions",
 ]

@@ -17,6 +17,7 @@ from jaxkd.recipes._settings import from_json
 from jaxkd.recipes._systems.cifar import CifarConfig, cifar
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.speech import SpeechConfig, speech
+from jaxkd.recipes._systems.transfer import TransferConfig, transfer
 
 
 class Recipe(NamedTuple):
@@ -76,6 +77,11 @@ RECIPES: Mapping[str, Recipe] = {
         speech,
         SpeechConfig,
         "spoken digits: log-mel spectrograms, a convolutional teacher, a tiny student",
+    ),
+    "transfer": _of(
+        transfer,
+        TransferConfig,
+        "a published ImageNet network teaches a small one, on images without labels",
     ),
 }
 
