@@ -1,0 +1,118 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from published import torch_arrays
+
+from jaxkd import models, recipes
+
+image_module = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
+SMALL = recipes.CifarConfig(
+    seeds=1,
+    teacher_steps=2,
+    steps=2,
+    save_every=2,
+    batch_size=8,
+    learning_rate=0.01,
+    methods=("kd", "at"),
+    rotation=10.0,
+    zoom=0.1,
+)
+CLASSES = ("dark", "light")
+
+
+def folders(place, size=8, train=520, test=10):
+    """Noise, darker or lighter by the class: more than 1,000 images to learn from."""
+    rng = np.random.default_rng(0)
+    for part, number in (("train", train), ("test", test)):
+        for level, name in enumerate(CLASSES):
+            (place / part / name).mkdir(parents=True)
+            for i in range(number):
+                noise = rng.integers(100 * level, 100 * level + 99, (size, size, 3))
+                picture = image_module.fromarray(noise.astype(np.uint8))
+                picture.save(place / part / name / f"{i}.png")
+    return str(place)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return folders(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Networks of the same kind, of one narrow block a stage."""
+    network = lambda classes: models.ResNet(
+        classes, (1, 1, 1), widths=(4, 8, 8), stem=4, shortcut="pad"
+    )
+    pairs = {"resnet56-resnet20": (network, network)}
+    monkeypatch.setattr("jaxkd.recipes._systems.cifar.PAIRS", pairs)
+    return models.from_linen(network(2))
+
+
+def test_a_folder_of_images_is_learned_by_every_method(source, tiny, tmp_path):
+    config = dataclasses.replace(SMALL, data=source, train_limit=32, test_limit=12)
+    experiment = recipes.cifar(config)
+    splits = experiment.splits
+    assert [len(part["label"]) for part in splits[:3]] == [32, 1000, 12]
+    assert splits.classes == CLASSES
+    assert set(splits.test["label"].tolist()) == {0, 1}
+    assert splits.train["image"].dtype == np.float32
+    light = splits.train["image"].mean((1, 2, 3)) > 0.35
+    np.testing.assert_array_equal(light, splits.train["label"] == 1)
+    result = recipes.RECIPES["cifar"].run(config, tmp_path / "run", quiet=True)
+    names = ("alone", "distilled", "KD + AT")
+    assert [r.name for r in result.rows] == [
+        "teacher",
+        *(f"resnet20, {n}" for n in names),
+    ]
+    assert (tmp_path / "run" / "differences.png").is_file()
+
+
+def test_the_teacher_starts_from_published_weights(source, tiny, tmp_path):
+    variables, arrays = torch_arrays(tiny, models.resnet_torch_name, 8)
+    arrays = {f"resnet56/{name}": x for name, x in arrays.items()}
+    other = {"resnet20/conv1.weight": np.zeros(3, np.float32)}
+    np.savez(tmp_path / "both.npz", **arrays, **other)
+    config = dataclasses.replace(
+        SMALL, data=source, pretrained=str(tmp_path / "both.npz")
+    )
+    start = recipes.cifar(config).start
+    jax.tree.map(np.testing.assert_array_equal, start, variables)
+    missing = dataclasses.replace(config, pretrained=str(tmp_path / "none.npz"))
+    with pytest.raises(FileNotFoundError, match=r"none\.npz"):
+        recipes.cifar(missing)
+
+
+@pytest.mark.parametrize("method", ["dkd", "dist", "crd"])
+def test_other_methods_have_finite_losses(method, source, tiny, tmp_path):
+    config = dataclasses.replace(
+        SMALL, data=source, methods=(method,), train_limit=32, test_limit=4, steps=1
+    )
+    recipes.RECIPES["cifar"].run(config, tmp_path / "run", quiet=True)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    tests = [r["test"] for r in map(json.loads, lines) if "test" in r]
+    assert len(tests) == 3
+    assert all(np.isfinite(x) for found in tests for x in found.values())
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"pair": "resnet56-resnet2"}, "did you mean 'resnet56-resnet20'"),
+        ({"methods": ("kdd",)}, "`methods` has no 'kdd'"),
+        ({"zoom": 1.0}, "`zoom` must be in"),
+        ({"rotation": -1.0}, "`rotation` must not be negative"),
+    ],
+)
+def test_bad_settings_are_refused(setting, words):
+    with pytest.raises(ValueError, match=words):
+        recipes.CifarConfig(**setting)
+
+
+def test_more_images_than_there_are_cannot_be_taken(source, tiny):
+    config = dataclasses.replace(SMALL, data=source, train_limit=41)
+    with pytest.raises(ValueError, match="`train_limit` is 41, but there are 40"):
+        recipes.cifar(config)
