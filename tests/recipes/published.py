@@ -7,9 +7,9 @@ _WORDS = {"bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
 def torch_arrays(model, names, size):
-    """Variables of a model, drawn, and the same as arrays by torch's names."""
+    """Variables of a model, drawn anew, and the same as arrays by torch's names."""
     batch = {"image": np.zeros((1, size, size, 3), np.float32)}
-    drawn = model.init(jax.random.key(3), batch)
+    drawn = jax.eval_shape(model.init, jax.random.key(3), batch)
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
         lambda x: rng.uniform(0.5, 1.5, x.shape).astype(np.float32), drawn

@@ -181,8 +181,12 @@ def _splits(
     parts = [images[own]]
     for chosen in (order[: config.held_out], order[config.held_out : held]):
         parts.append(images[chosen] / np.float32(255))
-    about = f"{pathlib.Path(config.data).name}, images without labels."
     train, validation, test = ({"image": x, "label": answers(x)} for x in parts)
+    commonest = np.bincount(test["label"]).max() / config.held_out
+    about = (
+        f"{pathlib.Path(config.data).name}, images without labels; the teacher's "
+        f"commonest answer is that of {commonest:.1%} of the test images."
+    )
     return Splits(train, validation, test, tuple(map(str, range(classes))), about)
 
 
