@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -96,6 +97,18 @@ def test_other_methods_have_finite_losses(method, source, tiny, tmp_path):
     tests = [r["test"] for r in map(json.loads, lines) if "test" in r]
     assert len(tests) == 3
     assert all(np.isfinite(x) for found in tests for x in found.values())
+
+
+@pytest.mark.parametrize(
+    "file", ["cifar/resnet", "cifar/mobilenet", "transfer/transfer"]
+)
+def test_the_settings_of_the_examples_are_right(file):
+    examples = pathlib.Path(__file__).parents[2] / "examples"
+    if not examples.is_dir():
+        pytest.skip("the examples are not part of the installed package")
+    found = json.loads((examples / f"{file}.json").read_text())
+    config = recipes.from_json(recipes.RECIPES[file.partition("/")[0]].config, found)
+    assert found.items() <= recipes.to_json(config).items()
 
 
 @pytest.mark.parametrize(
