@@ -191,6 +191,9 @@ def _explain(
 
 def _difference(row: report.Row, other: report.Row) -> str:
     mean, spread = points_between(row, other)
+    if len(row.accuracy) == 1:  # no spread, so no verdict
+        between = f"“{row.name}” is {mean:+.2f} points from “{other.name}”"
+        return f"{between}, of one seed: that may be chance."
     numbers = f"({mean:+.2f} ± {spread:.2f} points)"
     verdict = "better" if mean > 0 else "worse"
     if abs(mean) <= spread or mean == 0:
