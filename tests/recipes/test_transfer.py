@@ -53,6 +53,7 @@ def test_students_are_compared_by_their_agreement(config, tmp_path):
     names = ["teacher", "student, answers alone", "student, soft targets"]
     assert [row.name for row in result.rows] == names
     assert result.rows[0].accuracy == (1.0,)
+    assert "of one seed: that may be chance" in result.words[-1]
     text = (tmp_path / "run" / "report.md").read_text()
     assert "agreement with the teacher" in text
     assert "among the first 5" in (tmp_path / "run" / "report.html").read_text()

@@ -178,10 +178,12 @@ def _explain(
     experiment: Experiment, rows: Sequence[report.Row], trials: Sequence[Trial]
 ) -> list[str]:
     splits, named = experiment.splits, {row.name: row for row in rows}
+    many = len(trials) > 1
+    seeds = f"{len(trials)} seeds, mean ± std" if many else "one seed"
     words = [
         f"{splits.about} {_size(splits.train):,} training examples, "
         f"{_size(splits.validation):,} for validation; {experiment.quality} on "
-        f"{_size(splits.test):,} test examples, {len(trials)} seeds, mean ± std."
+        f"{_size(splits.test):,} test examples, {seeds}."
     ]
     for name, way in experiment.ways.items():
         if way.beside:
