@@ -4,6 +4,7 @@ from jaxkd.models._batchnorm import BatchNorm, batch_moments
 from jaxkd.models._equinox import from_equinox
 from jaxkd.models._join import join, join_variables
 from jaxkd.models._linen import from_linen
+from jaxkd.models._mobilenet import EfficientNetLite0, InvertedResidual, MobileNetV2
 from jaxkd.models._nnx import from_nnx
 from jaxkd.models._protocol import (
     ALL_FEATURES,
@@ -13,6 +14,14 @@ from jaxkd.models._protocol import (
     Variables,
     from_function,
     list_features,
+)
+from jaxkd.models._resnet import ResidualBlock, ResidualStage, ResNet
+from jaxkd.models._torch_names import (
+    efficientnet_torch_name,
+    load_torch_file,
+    mobilenet_torch_name,
+    read_torch_names,
+    resnet_torch_name,
 )
 from jaxkd.models._transformer import Transformer, TransformerBlock
 from jaxkd.models._wrap import bake, cast, remat
@@ -25,14 +34,21 @@ __all__ = [
     "Apply",
     "BatchNorm",
     "ConvBlock",
+    "EfficientNetLite0",
+    "InvertedResidual",
+    "MobileNetV2",
     "Model",
     "Out",
+    "ResNet",
+    "ResidualBlock",
+    "ResidualStage",
     "Transformer",
     "TransformerBlock",
     "Variables",
     "bake",
     "batch_moments",
     "cast",
+    "efficientnet_torch_name",
     "from_equinox",
     "from_function",
     "from_linen",
@@ -40,5 +56,9 @@ __all__ = [
     "join",
     "join_variables",
     "list_features",
+    "load_torch_file",
+    "mobilenet_torch_name",
+    "read_torch_names",
     "remat",
+    "resnet_torch_name",
 ]

@@ -50,12 +50,15 @@ from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import change, from_json, to_json
 from jaxkd.recipes._sources import damage_images, load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
+from jaxkd.recipes._systems.cifar import CifarConfig, cifar
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.speech import Listener, SpeechConfig, speech
+from jaxkd.recipes._systems.transfer import TransferConfig, transfer
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
 __all__ = [
     "RECIPES",
+    "CifarConfig",
     "Cluster",
     "CompressConfig",
     "CompressResult",
@@ -86,12 +89,14 @@ __all__ = [
     "Task",
     "Ticket",
     "Training",
+    "TransferConfig",
     "Trial",
     "TuneResult",
     "Way",
     "alone_and_distilled",
     "augment_digits",
     "change",
+    "cifar",
     "compare_runs",
     "compress",
     "config_of",
@@ -128,6 +133,7 @@ __all__ = [
     "speech",
     "to_json",
     "train_seed",
+    "transfer",
     "tune",
     "versions",
 ]

@@ -15,8 +15,10 @@ from jaxkd.recipes._experiment.value import Experiment, Training
 from jaxkd.recipes._folder import FolderError, read_config
 from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import from_json
+from jaxkd.recipes._systems.cifar import CifarConfig, cifar
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.speech import SpeechConfig, speech
+from jaxkd.recipes._systems.transfer import TransferConfig, transfer
 
 
 class Recipe(NamedTuple):
@@ -71,10 +73,21 @@ RECIPES: Mapping[str, Recipe] = {
         "the textbook experiment: 784-1000-10 teaches 784-500-10 and 784-256-10, or a "
         "CNN a smaller one",
     ),
+    "cifar": _of(
+        cifar,
+        CifarConfig,
+        "CIFAR-10: ResNet-56 teaches ResNet-20, ResNet-32x4 ResNet-8x4, or ResNet-50 "
+        "MobileNetV2, by several methods",
+    ),
     "speech": _of(
         speech,
         SpeechConfig,
         "spoken digits: log-mel spectrograms, a convolutional teacher, a tiny student",
+    ),
+    "transfer": _of(
+        transfer,
+        TransferConfig,
+        "a published ImageNet network teaches a small one, on images without labels",
     ),
 }
 

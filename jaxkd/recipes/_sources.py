@@ -18,10 +18,12 @@ def load_images(source: str, *, validation: int = 1000) -> Splits:
     Args:
         source: ``"digits"``, those that come with scikit-learn; the path of an ``.npz``
             with ``train_images``, ``train_labels``, ``test_images`` and
-            ``test_labels``, or ``x_train``, ``y_train`` and so on; or the name of a
-            prepared TFDS dataset with ``image`` and ``label``, such as ``"mnist"``.
-        validation: how many of the training examples are set aside, of an ``.npz`` or
-            a TFDS dataset: the last ones of a fixed permutation.
+            ``test_labels``, or ``x_train``, ``y_train`` and so on; a folder with
+            ``train`` and ``test`` in it, and in each a folder of images for each
+            class; or the name of a prepared TFDS dataset with ``image`` and ``label``,
+            such as ``"mnist"``.
+        validation: how many of the training examples are set aside: the last ones of a
+            fixed permutation. The digits have a validation part of their own.
 
     Returns:
         The splits; ``image`` is float32 in ``[0, 1]``, shape ``[n, h, w, c]``.
@@ -36,8 +38,12 @@ def load_images(source: str, *, validation: int = 1000) -> Splits:
         parts = load_digits()
         names = tuple(map(str, range(10)))
         return Splits(parts.train, parts.validation, parts.test, names, ABOUT)
+    names: tuple[str, ...] = ()
     if source.endswith(".npz"):
         parts, about = _from_npz(pathlib.Path(source)), f"{pathlib.Path(source).name}."
+    elif all((pathlib.Path(source) / part).is_dir() for part in _PARTS):
+        parts, names = _from_folder(source)
+        about = f"{pathlib.Path(source).name}, a folder of images."
     else:
         parts = {part: data.tfds_arrays(source, part) for part in _PARTS}
         about = f"{source}, from TFDS."
@@ -54,7 +60,7 @@ def load_images(source: str, *, validation: int = 1000) -> Splits:
         {name: x[own] for name, x in train.items()},
         {name: x[held] for name, x in train.items()},
         test,
-        tuple(map(str, range(classes))),
+        names or tuple(map(str, range(classes))),
         about,
     )
 
@@ -78,6 +84,18 @@ def damage_images(test: data.Arrays) -> dict[str, data.Arrays]:
         name: jax.device_get(damage(jax.random.key(0), dict(test)))
         for name, damage in ways.items()
     }
+
+
+def _from_folder(source: str) -> tuple[dict[str, data.Arrays], tuple[str, ...]]:
+    train = data.read_images(source, split="train", dtype=np.uint8)
+    test = data.read_images(
+        source,
+        split="test",
+        dtype=np.uint8,
+        shape=np.shape(train.arrays["image"])[1:],
+        classes=train.classes,
+    )
+    return {"train": train.arrays, "test": test.arrays}, train.classes
 
 
 def _from_npz(file: pathlib.Path) -> dict[str, data.Arrays]:

@@ -186,6 +186,9 @@ def plot_accuracy_against_size(
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
+    if max(places) > 5 * min(places):  # the labels of all multiples would collide
+        ticker = require("matplotlib.ticker")
+        axes.xaxis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel(
         "size of the exported model [kB, log scale; like sizes drawn side by side]"

@@ -178,10 +178,12 @@ def _explain(
     experiment: Experiment, rows: Sequence[report.Row], trials: Sequence[Trial]
 ) -> list[str]:
     splits, named = experiment.splits, {row.name: row for row in rows}
+    many = len(trials) > 1
+    seeds = f"{len(trials)} seeds, mean ± std" if many else "one seed"
     words = [
         f"{splits.about} {_size(splits.train):,} training examples, "
         f"{_size(splits.validation):,} for validation; {experiment.quality} on "
-        f"{_size(splits.test):,} test examples, {len(trials)} seeds, mean ± std."
+        f"{_size(splits.test):,} test examples, {seeds}."
     ]
     for name, way in experiment.ways.items():
         if way.beside:
@@ -191,6 +193,9 @@ def _explain(
 
 def _difference(row: report.Row, other: report.Row) -> str:
     mean, spread = points_between(row, other)
+    if len(row.accuracy) == 1:  # no spread, so no verdict
+        between = f"“{row.name}” is {mean:+.2f} points from “{other.name}”"
+        return f"{between}, of one seed: that may be chance."
     numbers = f"({mean:+.2f} ± {spread:.2f} points)"
     verdict = "better" if mean > 0 else "worse"
     if abs(mean) <= spread or mean == 0:
