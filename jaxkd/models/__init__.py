@@ -1,6 +1,7 @@
 """Models as pure functions: the protocol, its adapters and a small zoo."""
 
 from jaxkd.models._batchnorm import BatchNorm, batch_moments
+from jaxkd.models._crepe import CREPE_BINS, Crepe, crepe_cents, crepe_torch_name
 from jaxkd.models._equinox import from_equinox
 from jaxkd.models._join import join, join_variables
 from jaxkd.models._linen import from_linen
@@ -30,10 +31,12 @@ from jaxkd.models._zoo import CNN, MLP, ConvBlock
 __all__ = [
     "ALL_FEATURES",
     "CNN",
+    "CREPE_BINS",
     "MLP",
     "Apply",
     "BatchNorm",
     "ConvBlock",
+    "Crepe",
     "EfficientNetLite0",
     "InvertedResidual",
     "MobileNetV2",
@@ -48,6 +51,8 @@ __all__ = [
     "bake",
     "batch_moments",
     "cast",
+    "crepe_cents",
+    "crepe_torch_name",
     "efficientnet_torch_name",
     "from_equinox",
     "from_function",

@@ -1,7 +1,6 @@
 """CREPE, a network that hears pitch, in Flax Linen."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 

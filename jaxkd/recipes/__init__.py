@@ -52,6 +52,7 @@ from jaxkd.recipes._sources import damage_images, load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 from jaxkd.recipes._systems.cifar import CifarConfig, cifar
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
+from jaxkd.recipes._systems.pitch import PitchConfig, pitch
 from jaxkd.recipes._systems.speech import Listener, SpeechConfig, speech
 from jaxkd.recipes._systems.transfer import TransferConfig, transfer
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
@@ -76,6 +77,7 @@ __all__ = [
     "Listener",
     "MnistConfig",
     "OrdersConfig",
+    "PitchConfig",
     "Prune",
     "Quantize",
     "Range",
@@ -123,6 +125,7 @@ __all__ = [
     "mnist",
     "open_folder",
     "orders",
+    "pitch",
     "prune_and_distil",
     "read_config",
     "read_exportable",

@@ -17,6 +17,7 @@ from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import from_json
 from jaxkd.recipes._systems.cifar import CifarConfig, cifar
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
+from jaxkd.recipes._systems.pitch import PitchConfig, pitch
 from jaxkd.recipes._systems.speech import SpeechConfig, speech
 from jaxkd.recipes._systems.transfer import TransferConfig, transfer
 
@@ -78,6 +79,11 @@ RECIPES: Mapping[str, Recipe] = {
         CifarConfig,
         "CIFAR-10: ResNet-56 teaches ResNet-20, ResNet-32x4 ResNet-8x4, or ResNet-50 "
         "MobileNetV2, by several methods",
+    ),
+    "pitch": _of(
+        pitch,
+        PitchConfig,
+        "the published CREPE network, which hears pitch, teaches its tiny form",
     ),
     "speech": _of(
         speech,

@@ -52,9 +52,13 @@ def run_experiment(
         The rows of the table, and the result in words.
 
     Raises:
+        ValueError: if a way with no steps has nothing to start from.
         FolderError: if the folder holds another run, or cannot be written.
         ModuleNotFoundError: if the extra ``report`` is not installed.
     """
+    for way, found in experiment.ways.items():
+        if found.steps == 0 and found.start is None:
+            raise ValueError(f"“{way}” has 0 steps, so it needs a `start`.")
     console = report.make_console(quiet=quiet)
     settings = {"recipe": name, **to_json(config)}
     folder = open_folder(folder, settings, versions(), resume=resume)
@@ -100,6 +104,8 @@ def _run_seed(
         start: Variables | None,
         teacher: Variables | None = None,
     ) -> Any:
+        if name not in stages:
+            return start, start
         model, validation = stages[name].student, experiment.splits.validation
         measure = functools.partial(_measure, experiment, model, validation)
         return runner.run_measured(
@@ -122,11 +128,6 @@ def _run_seed(
     for name, way in experiment.ways.items():
         follows = best["teacher"] if way.follows else None
         start = None if way.start is None else way.start(best["teacher"])
-        if way.steps == 0:
-            if start is None:
-                raise ValueError(f"way {name!r} has 0 steps, so it needs a `start`.")
-            last[name] = best[name] = start
-            continue
         last[name], best[name] = run(name, way.transform, start, follows)
     scores = _score_all(experiment, last, best)
     for name, numbers in scores.items():

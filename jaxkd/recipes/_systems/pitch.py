@@ -137,8 +137,8 @@ def _splits(config: PitchConfig, teacher: Model, variables: Variables) -> Splits
     frames = _frames(found.arrays, config.rate)
     order = np.random.default_rng(0).permutation(len(frames))
     heard, answers = [np.zeros((0, _WINDOW))], [np.zeros((0, models.CREPE_BINS))]
-    listen = jax.jit(lambda v, x: teacher.apply(*v, x).logits)
-    for start in range(0, len(order) - _BATCH + 1, _BATCH):
+    listen = _listener(teacher)
+    for start in range(0, len(order), _BATCH):
         if sum(map(len, heard)) >= wanted:
             break
         some = normalise(frames[np.sort(order[start : start + _BATCH])])
@@ -149,7 +149,7 @@ def _splits(config: PitchConfig, teacher: Model, variables: Variables) -> Splits
     sounds, logits = (np.concatenate(x)[:wanted] for x in (heard, answers))
     if len(sounds) < wanted:
         raise ValueError(
-            f"{config.data} has {len(sounds)} frames in which the teacher hears a voice "
+            f"the teacher hears a voice in {len(sounds)} frames of {config.data} "
             f"(`voiced` {config.voiced}), but `frames` and `held_out` ask for {wanted}."
         )
     arrays = {
@@ -202,7 +202,10 @@ def _measure(
 
 @functools.cache
 def _listener(model: Model) -> Callable[[Variables, Batch], jax.Array]:
-    return jax.jit(lambda variables, batch: model.apply(*variables, batch).logits)
+    def listen(variables: Variables, batch: Batch) -> jax.Array:
+        return model.apply(variables.params, variables.state, batch).logits
+
+    return jax.jit(listen)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
