@@ -50,6 +50,8 @@ from jaxkd.recipes._settings import change, from_json, to_json
 from jaxkd.recipes._sources import damage_images, load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
+from jaxkd.recipes._systems.policy import PolicyConfig, policy
+from jaxkd.recipes._systems.ppo import train_policy
 from jaxkd.recipes._systems.speech import Listener, SpeechConfig, speech
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
@@ -71,6 +73,7 @@ __all__ = [
     "FolderError",
     "Listener",
     "MnistConfig",
+    "PolicyConfig",
     "Prune",
     "Quantize",
     "Range",
@@ -115,6 +118,7 @@ __all__ = [
     "make_stages",
     "mnist",
     "open_folder",
+    "policy",
     "prune_and_distil",
     "read_config",
     "read_exportable",
@@ -124,6 +128,7 @@ __all__ = [
     "run_experiment",
     "speech",
     "to_json",
+    "train_policy",
     "train_seed",
     "tune",
     "versions",

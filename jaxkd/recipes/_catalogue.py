@@ -15,6 +15,7 @@ from jaxkd.recipes._folder import FolderError, read_config
 from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import from_json
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
+from jaxkd.recipes._systems.policy import PolicyConfig, policy
 from jaxkd.recipes._systems.speech import SpeechConfig, speech
 
 
@@ -69,6 +70,11 @@ RECIPES: Mapping[str, Recipe] = {
         speech,
         SpeechConfig,
         "spoken digits: log-mel spectrograms, a convolutional teacher, a tiny student",
+    ),
+    "policy": _of(
+        policy,
+        PolicyConfig,
+        "balancing a pole: a policy trained by reinforcement teaches one of 4 units",
     ),
 }
 
