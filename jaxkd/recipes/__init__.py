@@ -53,6 +53,7 @@ from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.policy import PolicyConfig, policy
 from jaxkd.recipes._systems.ppo import train_policy
 from jaxkd.recipes._systems.speech import Listener, SpeechConfig, speech
+from jaxkd.recipes._systems.tabular import TableNet, TabularConfig, on_part, tabular
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
 __all__ = [
@@ -84,6 +85,8 @@ __all__ = [
     "SpeechConfig",
     "Splits",
     "Stage",
+    "TableNet",
+    "TabularConfig",
     "Task",
     "Ticket",
     "Training",
@@ -117,6 +120,7 @@ __all__ = [
     "make_stage",
     "make_stages",
     "mnist",
+    "on_part",
     "open_folder",
     "policy",
     "prune_and_distil",
@@ -127,6 +131,7 @@ __all__ = [
     "rebuild_digits",
     "run_experiment",
     "speech",
+    "tabular",
     "to_json",
     "train_policy",
     "train_seed",

@@ -17,6 +17,7 @@ from jaxkd.recipes._settings import from_json
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.policy import PolicyConfig, policy
 from jaxkd.recipes._systems.speech import SpeechConfig, speech
+from jaxkd.recipes._systems.tabular import TabularConfig, tabular
 
 
 class Recipe(NamedTuple):
@@ -70,6 +71,11 @@ RECIPES: Mapping[str, Recipe] = {
         speech,
         SpeechConfig,
         "spoken digits: log-mel spectrograms, a convolutional teacher, a tiny student",
+    ),
+    "tabular": _of(
+        tabular,
+        TabularConfig,
+        "columns of numbers and words, several tasks at once, each with its weight",
     ),
     "policy": _of(
         policy,

@@ -77,7 +77,8 @@ def _stages(experiment: Experiment, config: Training) -> dict[str, Stage]:
         teacher = experiment.teacher if way.follows else None
         return make_stage(name, way.model, teacher, way.objective, tx, steps)
 
-    teacher = Way(experiment.teacher, objectives.hard_label())
+    objective = experiment.objective or objectives.hard_label()
+    teacher = Way(experiment.teacher, objective)
     return {
         "teacher": stage("teacher", teacher, config.teacher_steps),
         **{name: stage(name, w, config.steps) for name, w in experiment.ways.items()},

@@ -124,6 +124,7 @@ class Experiment(NamedTuple):
         variables: of a teacher that is trained already; ``None`` to train one for
             each seed.
         start: where that training starts; drawn by default.
+        objective: what the teacher minimises; the hard labels by default.
         measure: what is measured instead of the accuracy on ``label``: numbers by name,
             in ``[0, 1]``. ``accuracy`` stands in the tables, by the name of
             ``quality``, and chooses the best checkpoint; the others stand below.
@@ -140,6 +141,7 @@ class Experiment(NamedTuple):
     transform: data.Transform | None = None
     variables: Variables | None = None
     start: Variables | None = None
+    objective: Objective | None = None
     measure: MeasureModel | None = None
     quality: str = "accuracy"
     damaged: Mapping[str, data.Arrays] = {}
