@@ -49,10 +49,17 @@ from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import change, from_json, to_json
 from jaxkd.recipes._sources import damage_images, load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
+from jaxkd.recipes._systems.datafree import DatafreeConfig, datafree
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.policy import PolicyConfig, policy
 from jaxkd.recipes._systems.ppo import train_policy
 from jaxkd.recipes._systems.speech import Listener, SpeechConfig, speech
+from jaxkd.recipes._systems.synthesis import (
+    Generator,
+    generate_images,
+    invert_images,
+    noise_images,
+)
 from jaxkd.recipes._systems.tabular import TableNet, TabularConfig, on_part, tabular
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
@@ -62,6 +69,7 @@ __all__ = [
     "CompressConfig",
     "CompressResult",
     "Cut",
+    "DatafreeConfig",
     "DemoConfig",
     "Digits",
     "Distil",
@@ -72,6 +80,7 @@ __all__ = [
     "FineTune",
     "FloorError",
     "FolderError",
+    "Generator",
     "Listener",
     "MnistConfig",
     "PolicyConfig",
@@ -100,6 +109,7 @@ __all__ = [
     "compress",
     "config_of",
     "damage_images",
+    "datafree",
     "demo",
     "digits_task",
     "evaluate_all",
@@ -109,7 +119,9 @@ __all__ = [
     "find_recipe",
     "from_json",
     "gain",
+    "generate_images",
     "hide_labels",
+    "invert_images",
     "kd",
     "load_digits",
     "load_images",
@@ -120,6 +132,7 @@ __all__ = [
     "make_stage",
     "make_stages",
     "mnist",
+    "noise_images",
     "on_part",
     "open_folder",
     "policy",

@@ -14,6 +14,7 @@ from jaxkd.recipes._experiment.value import Experiment, Training
 from jaxkd.recipes._folder import FolderError, read_config
 from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import from_json
+from jaxkd.recipes._systems.datafree import DatafreeConfig, datafree
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.policy import PolicyConfig, policy
 from jaxkd.recipes._systems.speech import SpeechConfig, speech
@@ -76,6 +77,11 @@ RECIPES: Mapping[str, Recipe] = {
         tabular,
         TabularConfig,
         "columns of numbers and words, several tasks at once, each with its weight",
+    ),
+    "datafree": _of(
+        datafree,
+        DatafreeConfig,
+        "students of a teacher whose data are gone: DeepInversion, a generator, noise",
     ),
     "policy": _of(
         policy,

@@ -11,6 +11,7 @@ import numpy as np
 from jaxkd import data, deploy, report, trees
 from jaxkd.models import Variables
 from jaxkd.recipes._demo_report import points_between
+from jaxkd.recipes._experiment.made import made_file
 from jaxkd.recipes._experiment.value import Experiment
 from jaxkd.recipes._exports import intact_artefact
 from jaxkd.recipes._result import Result
@@ -59,7 +60,7 @@ def finish(
     parts = [
         report.Part("", words, report.compare(rows)),
         *_other_tables(experiment, trials),
-        *_pictures(folder, experiment, rows, artefacts, records),
+        *_pictures(folder, experiment, rows, artefacts, records, trials),
     ]
     title = f"jaxkd {name}"
     report.write_page(folder / "report.html", title, parts)
@@ -265,6 +266,7 @@ def _pictures(
     rows: Sequence[report.Row],
     artefacts: Mapping[str, deploy.Artefact],
     records: report.JsonLines,
+    trials: Sequence[Trial],
 ) -> list[report.Part]:
     """Draws all; of several seeds, answers are those of the first."""
     parts = []
@@ -288,6 +290,9 @@ def _pictures(
             curves, file, title=title, ylabel=ylabel
         ),
     )
+    for name, way in experiment.ways.items():
+        if way.train is not None:
+            parts += _made(folder, name, trials[0].seed)
     if experiment.measure is not None:
         return parts
     labels = np.asarray(experiment.splits.test["label"])
@@ -328,6 +333,20 @@ def _curves(
         for name in names
     }
     return {name: points for name, points in curves.items() if points}
+
+
+def _made(folder: pathlib.Path, name: str, seed: int) -> list[report.Part]:
+    """Images that were made to train on, ten over all of them."""
+    found = data.read_npz(made_file(folder, slug(name), seed)).arrays.get("image")
+    if found is None or found.ndim != 4:
+        return []
+    rows = np.linspace(0, len(found) - 1, min(_SHOWN, len(found))).astype(int)
+    title = f"What “{name}” learned from"
+    file = folder / f"made-{slug(name)}.png"
+    captions = [f"image {row:,}" for row in rows]
+    report.plot_images(found[rows], captions, file, title=title)
+    words = f"{len(found):,} images, made of the teacher; no real one is among them."
+    return [report.Part(title, [words], picture=file)]
 
 
 def _changes(quality: Mapping[str, deploy.Quality]) -> dict[str, list[float]]:

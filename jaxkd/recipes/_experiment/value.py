@@ -15,6 +15,8 @@ from jaxkd.recipes._settings import check_counts
 MeasureModel: TypeAlias = Callable[[Model, Variables, data.Arrays], dict[str, float]]
 #: From the teacher's variables to those that a student starts from.
 Start: TypeAlias = Callable[[Variables], Variables]
+#: From the teacher's variables and the seed to examples to train on.
+MakeExamples: TypeAlias = Callable[[Variables, int], data.Arrays]
 
 _OPTIMIZERS = ("adamw", "sgd")
 
@@ -102,6 +104,8 @@ class Way(NamedTuple):
         transform: augmentation of whole batches; teacher and student see the same.
         beside: the name of the way that it is compared with.
         start: the student's first variables, from the teacher's; drawn by default.
+        train: what the student is trained on, made of the teacher and the seed; the
+            experiment's training part by default.
     """
 
     model: Model
@@ -110,6 +114,7 @@ class Way(NamedTuple):
     transform: data.Transform | None = None
     beside: str = ""
     start: Start | None = None
+    train: MakeExamples | None = None
 
 
 class Experiment(NamedTuple):
