@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxkd import data, models, objectives
+from jaxkd import _checks, data, models, objectives
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._experiment.value import Experiment, Training, Way
 from jaxkd.recipes._settings import check_counts
@@ -18,6 +18,8 @@ from jaxkd.recipes._systems.synthesis import (
     noise_images,
 )
 
+_KINDS = ("noise", "generated", "generated with BatchNorm", "inverted")
+
 
 @dataclasses.dataclass(frozen=True)
 class DatafreeConfig(Training):
@@ -25,7 +27,9 @@ class DatafreeConfig(Training):
 
     Attributes:
         data: of the teacher, as of :class:`MnistConfig`; 8 or 28 pixels high and wide.
-        images: how many images are made, of each kind.
+        kinds: of images to make: ``"noise"``, ``"generated"``,
+            ``"generated with BatchNorm"``, ``"inverted"``.
+        images: how many, of each kind.
         inversion_steps: updates of the pixels of each batch of inverted images.
         generator_steps: updates of the generator.
         teacher: channels of the teacher's blocks.
@@ -36,6 +40,7 @@ class DatafreeConfig(Training):
     """
 
     data: str = "digits"
+    kinds: tuple[str, ...] = _KINDS
     images: int = 1024
     inversion_steps: int = 200
     generator_steps: int = 600
@@ -48,6 +53,12 @@ class DatafreeConfig(Training):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, "images", "inversion_steps")
+        for kind in self.kinds:
+            if kind not in _KINDS:
+                raise ValueError(
+                    f"there are no images of kind {kind!r}; "
+                    f"{_checks.nearest(kind, _KINDS)}"
+                )
         if self.generator_steps < 5:
             raise ValueError(
                 f"`generator_steps` must be at least 5, got {self.generator_steps}."
@@ -93,16 +104,12 @@ def datafree(config: DatafreeConfig) -> Experiment:
     )
     teacher, student = network(config.teacher), network(config.student)
     soft = objectives.soft_target(temperature=config.temperature)
-    real, nothing = "student, real images", "student, noise"
     distil = functools.partial(Way, student, soft, True, shift)
-    make = functools.partial(_make, teacher, config, shape)
-    ways = {
-        real: distil(),
-        nothing: distil(real, train=make("noise")),
-        "student, generated": distil(nothing, train=make("generated")),
-        "student, generated with BatchNorm": distil(nothing, train=make("fitted")),
-        "student, inverted": distil(nothing, train=make("inverted")),
-    }
+    ways = {"student, real images": distil()}
+    for kind in config.kinds:
+        beside = "student, noise" if "student, noise" in ways else ""
+        make = _make(teacher, config, shape, kind)
+        ways[f"student, {kind}"] = distil(beside, train=make)
     damaged = damage_images(splits.test)
     return Experiment(
         splits, ("image",), teacher, ways, transform=shift, damaged=damaged
@@ -120,7 +127,7 @@ def _make(
         if kind == "inverted":
             make, steps = invert_images, config.inversion_steps
         else:
-            weight = float(kind == "fitted")
+            weight = float(kind == "generated with BatchNorm")
             make = functools.partial(generate_images, weight=weight)
             steps = config.generator_steps
         return make(teacher, variables, config.images, shape, seed=seed, steps=steps)
