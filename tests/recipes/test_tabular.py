@@ -173,11 +173,27 @@ def test_wrong_settings_and_columns_are_named(config, changes, error, words):
         recipes.tabular(dataclasses.replace(config, **changes))
 
 
+def test_numbers_that_are_none_are_refused(tmp_path):
+    table = rows()
+    table["height"][3] = np.nan
+    np.savez(tmp_path / "a.npz", **{n: x for n, x in table.items() if n != "colour"})
+    config = dataclasses.replace(
+        SMALL, data=str(tmp_path / "a.npz"), tasks=("price>10",), columns=("height",)
+    )
+    with pytest.raises(ValueError, match="gaps"):
+        recipes.tabular(config)
+
+
 def test_a_table_that_is_not_there_or_ragged_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*none\.csv"):
         recipes.tabular(dataclasses.replace(SMALL, data=str(tmp_path / "none.csv")))
     file = tmp_path / "ragged.csv"
-    for text, words in (("a,b\n1,2\n3\n", "row 3 has 1 cells"), ("a,b\n", "no rows")):
+    for text, words in (
+        ("a,b\n1,2\n3\n", "row 3 has 1 cells"),
+        ("a,b\n", "rows under a header"),
+        ("a,a\n1,2\n", "different names"),
+        ("a,b\n1,2\n,3\n4,NaN\n", "'a' has 1 gaps"),
+    ):
         file.write_text(text)
         with pytest.raises(ValueError, match=words):
             recipes.tabular(dataclasses.replace(SMALL, data=str(file)))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxkd import data, deploy, report, trees
 from jaxkd.models import Variables
 from jaxkd.recipes._demo_report import points_between
-from jaxkd.recipes._experiment.made import made_file
+from jaxkd.recipes._experiment.made import draw_made
 from jaxkd.recipes._experiment.value import Experiment
 from jaxkd.recipes._exports import intact_artefact
 from jaxkd.recipes._result import Result
@@ -292,7 +292,7 @@ def _pictures(
     )
     for name, way in experiment.ways.items():
         if way.train is not None:
-            parts += _made(folder, name, trials[0].seed)
+            parts += draw_made(folder, name, slug(name), trials[0].seed)
     if experiment.measure is not None:
         return parts
     labels = np.asarray(experiment.splits.test["label"])
@@ -333,20 +333,6 @@ def _curves(
         for name in names
     }
     return {name: points for name, points in curves.items() if points}
-
-
-def _made(folder: pathlib.Path, name: str, seed: int) -> list[report.Part]:
-    """Images that were made to train on, ten over all of them."""
-    found = data.read_npz(made_file(folder, slug(name), seed)).arrays.get("image")
-    if found is None or found.ndim != 4:
-        return []
-    rows = np.linspace(0, len(found) - 1, min(_SHOWN, len(found))).astype(int)
-    title = f"What “{name}” learned from"
-    file = folder / f"made-{slug(name)}.png"
-    captions = [f"image {row:,}" for row in rows]
-    report.plot_images(found[rows], captions, file, title=title)
-    words = f"{len(found):,} images, made of the teacher; no real one is among them."
-    return [report.Part(title, [words], picture=file)]
 
 
 def _changes(quality: Mapping[str, deploy.Quality]) -> dict[str, list[float]]:

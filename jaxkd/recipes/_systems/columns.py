@@ -11,6 +11,7 @@ from jaxkd import _checks, data
 
 Table: TypeAlias = Mapping[str, np.ndarray]
 _MOST_CLASSES = 100
+_GAPS = ("", "na", "nan", "null")
 
 
 class Task(NamedTuple):
@@ -101,12 +102,17 @@ def make_inputs(
         and ``words`` ``[n, c]``, int32, each column's after those of the one before,
         its first for words that training does not have; either only if it has columns.
         Then how many words there are.
+
+    Raises:
+        ValueError: if a number is not finite.
     """
     numbers = [table[c] for c in columns if table[c].dtype.kind != "O"]
     words = [table[c] for c in columns if table[c].dtype.kind == "O"]
     inputs, total, numbered = {}, 0, []
     if numbers:
         x = np.stack(numbers, axis=1).astype(np.float64)
+        if not np.isfinite(x).all():
+            raise ValueError("a column of numbers has gaps (NaN) or infinities.")
         spread = x[train].std(axis=0)
         scaled = (x - x[train].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         inputs["numbers"] = scaled.astype(np.float32)
@@ -152,14 +158,19 @@ def _read_csv(file: pathlib.Path) -> dict[str, np.ndarray]:
                 f"cannot read {file}: row {i} has {len(row)} cells, the header "
                 f"{len(header)}."
             )
-    if not rows:
-        raise ValueError(f"cannot read {file}: it has no rows under a header.")
+    if not rows or len(set(header)) < len(header):
+        raise ValueError(
+            f"cannot read {file}: it must have rows under a header of different names."
+        )
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
-    return {name.strip(): _typed(cells) for name, cells in columns.items()}
+    return {name.strip(): _typed(name, cells) for name, cells in columns.items()}
 
 
-def _typed(cells: Sequence[str]) -> np.ndarray:
+def _typed(name: str, cells: Sequence[str]) -> np.ndarray:
     cells = [cell.strip() for cell in cells]
+    gaps = sum(cell.lower() in _GAPS for cell in cells)
+    if gaps:
+        raise ValueError(f"column {name!r} has {gaps} gaps.")
     if all(_is_number(cell) for cell in cells):
         return np.array(cells, np.float64)
     return np.array(cells, object)
