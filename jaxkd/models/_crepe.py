@@ -45,7 +45,7 @@ class Crepe(nn.Module):
                 use_running_average=not train, epsilon=1e-3, name=f"norm{i}"
             )(nn.relu(x))
             x = nn.max_pool(x, (2,), (2,))
-        return nn.Dense(CREPE_BINS, name="head")(x.reshape(len(x), -1))
+        return nn.Dense(CREPE_BINS, name="head")(x.reshape(x.shape[0], -1))
 
 
 def crepe_torch_name(path: str) -> str:

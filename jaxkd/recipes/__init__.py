@@ -51,9 +51,19 @@ from jaxkd.recipes._settings import change, from_json, to_json
 from jaxkd.recipes._sources import damage_images, load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 from jaxkd.recipes._systems.cifar import CifarConfig, cifar
+from jaxkd.recipes._systems.datafree import DatafreeConfig, datafree
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.pitch import PitchConfig, pitch
+from jaxkd.recipes._systems.policy import PolicyConfig, policy
+from jaxkd.recipes._systems.ppo import train_policy
 from jaxkd.recipes._systems.speech import Listener, SpeechConfig, speech
+from jaxkd.recipes._systems.synthesis import (
+    Generator,
+    generate_images,
+    invert_images,
+    noise_images,
+)
+from jaxkd.recipes._systems.tabular import TableNet, TabularConfig, on_part, tabular
 from jaxkd.recipes._systems.transfer import TransferConfig, transfer
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
@@ -64,6 +74,7 @@ __all__ = [
     "CompressConfig",
     "CompressResult",
     "Cut",
+    "DatafreeConfig",
     "DemoConfig",
     "Digits",
     "Distil",
@@ -74,10 +85,12 @@ __all__ = [
     "FineTune",
     "FloorError",
     "FolderError",
+    "Generator",
     "Listener",
     "MnistConfig",
     "OrdersConfig",
     "PitchConfig",
+    "PolicyConfig",
     "Prune",
     "Quantize",
     "Range",
@@ -88,6 +101,8 @@ __all__ = [
     "SpeechConfig",
     "Splits",
     "Stage",
+    "TableNet",
+    "TabularConfig",
     "Task",
     "Ticket",
     "Training",
@@ -103,6 +118,7 @@ __all__ = [
     "compress",
     "config_of",
     "damage_images",
+    "datafree",
     "demo",
     "evaluate_all",
     "explain",
@@ -111,8 +127,10 @@ __all__ = [
     "find_recipe",
     "from_json",
     "gain",
+    "generate_images",
     "hide_labels",
     "images_task",
+    "invert_images",
     "kd",
     "load_digits",
     "load_images",
@@ -123,9 +141,12 @@ __all__ = [
     "make_stage",
     "make_stages",
     "mnist",
+    "noise_images",
+    "on_part",
     "open_folder",
     "orders",
     "pitch",
+    "policy",
     "prune_and_distil",
     "read_config",
     "read_exportable",
@@ -134,7 +155,9 @@ __all__ = [
     "rebuild_cnn",
     "run_experiment",
     "speech",
+    "tabular",
     "to_json",
+    "train_policy",
     "train_seed",
     "transfer",
     "tune",

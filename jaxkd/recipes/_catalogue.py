@@ -16,9 +16,12 @@ from jaxkd.recipes._folder import FolderError, read_config
 from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import from_json
 from jaxkd.recipes._systems.cifar import CifarConfig, cifar
+from jaxkd.recipes._systems.datafree import DatafreeConfig, datafree
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.pitch import PitchConfig, pitch
+from jaxkd.recipes._systems.policy import PolicyConfig, policy
 from jaxkd.recipes._systems.speech import SpeechConfig, speech
+from jaxkd.recipes._systems.tabular import TabularConfig, tabular
 from jaxkd.recipes._systems.transfer import TransferConfig, transfer
 
 
@@ -94,6 +97,21 @@ RECIPES: Mapping[str, Recipe] = {
         transfer,
         TransferConfig,
         "a published ImageNet network teaches a small one, on images without labels",
+    ),
+    "tabular": _of(
+        tabular,
+        TabularConfig,
+        "columns of numbers and words, several tasks at once, each with its weight",
+    ),
+    "datafree": _of(
+        datafree,
+        DatafreeConfig,
+        "students of a teacher whose data are gone: DeepInversion, a generator, noise",
+    ),
+    "policy": _of(
+        policy,
+        PolicyConfig,
+        "balancing a pole: a policy trained by reinforcement teaches one of 4 units",
     ),
 }
 

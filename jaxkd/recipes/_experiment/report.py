@@ -11,6 +11,7 @@ import numpy as np
 from jaxkd import data, deploy, report, trees
 from jaxkd.models import Variables
 from jaxkd.recipes._demo_report import points_between
+from jaxkd.recipes._experiment.made import draw_made
 from jaxkd.recipes._experiment.value import Experiment
 from jaxkd.recipes._exports import intact_artefact
 from jaxkd.recipes._result import Result
@@ -59,7 +60,7 @@ def finish(
     parts = [
         report.Part("", words, report.compare(rows)),
         *_other_tables(experiment, trials),
-        *_pictures(folder, experiment, rows, artefacts, records),
+        *_pictures(folder, experiment, rows, artefacts, records, trials),
     ]
     title = f"jaxkd {name}"
     report.write_page(folder / "report.html", title, parts)
@@ -270,6 +271,7 @@ def _pictures(
     rows: Sequence[report.Row],
     artefacts: Mapping[str, deploy.Artefact],
     records: report.JsonLines,
+    trials: Sequence[Trial],
 ) -> list[report.Part]:
     """Draws all; of several seeds, answers are those of the first."""
     parts = []
@@ -293,6 +295,9 @@ def _pictures(
             curves, file, title=title, ylabel=ylabel
         ),
     )
+    for name, way in experiment.ways.items():
+        if way.train is not None:
+            parts += draw_made(folder, name, slug(name), trials[0].seed)
     if experiment.measure is not None:
         return parts
     labels = np.asarray(experiment.splits.test["label"])

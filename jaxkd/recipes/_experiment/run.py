@@ -10,7 +10,8 @@ import jax
 from jaxkd import data, objectives, report, train
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._demo import versions
-from jaxkd.recipes._experiment.report import Trial, damaged_key, finish
+from jaxkd.recipes._experiment.made import made_examples
+from jaxkd.recipes._experiment.report import Trial, damaged_key, finish, slug
 from jaxkd.recipes._experiment.value import (
     Experiment,
     Training,
@@ -81,7 +82,8 @@ def _stages(experiment: Experiment, config: Training) -> dict[str, Stage]:
         teacher = experiment.teacher if way.follows else None
         return make_stage(name, way.model, teacher, way.objective, tx, steps)
 
-    teacher = Way(experiment.teacher, objectives.hard_label())
+    objective = experiment.objective or objectives.hard_label()
+    teacher = Way(experiment.teacher, objective)
     return {
         "teacher": stage("teacher", teacher, config.teacher_steps),
         **{
@@ -103,6 +105,7 @@ def _run_seed(
         transform: Any,
         start: Variables | None,
         teacher: Variables | None = None,
+        arrays: data.Arrays = experiment.splits.train,
     ) -> Any:
         if name not in stages:
             return start, start
@@ -110,7 +113,7 @@ def _run_seed(
         measure = functools.partial(_measure, experiment, model, validation)
         return runner.run_measured(
             stages[name],
-            experiment.splits.train,
+            arrays,
             batch_size=config.batch_size,
             transform=transform,
             variables=start,
@@ -128,7 +131,12 @@ def _run_seed(
     for name, way in experiment.ways.items():
         follows = best["teacher"] if way.follows else None
         start = None if way.start is None else way.start(best["teacher"])
-        last[name], best[name] = run(name, way.transform, start, follows)
+        arrays = experiment.splits.train
+        if way.train is not None:
+            arrays = made_examples(
+                runner.folder, slug(name), way.train, best["teacher"], runner.seed
+            )
+        last[name], best[name] = run(name, way.transform, start, follows, arrays)
     scores = _score_all(experiment, last, best)
     for name, numbers in scores.items():
         runner.records.write({"seed": runner.seed, "stage": name, "test": numbers})

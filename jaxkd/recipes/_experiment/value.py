@@ -15,6 +15,8 @@ from jaxkd.recipes._settings import check_counts
 MeasureModel: TypeAlias = Callable[[Model, Variables, data.Arrays], dict[str, float]]
 #: From the teacher's variables to those that a student starts from.
 Start: TypeAlias = Callable[[Variables], Variables]
+#: From the teacher's variables and the seed to examples to train on.
+MakeExamples: TypeAlias = Callable[[Variables, int], data.Arrays]
 
 _OPTIMIZERS = ("adamw", "sgd")
 
@@ -104,6 +106,8 @@ class Way(NamedTuple):
         start: the student's first variables, from the teacher's; drawn by default.
         steps: updates, if not as many as the config says; 0 leaves the student as
             ``start`` gives it.
+        train: what the student is trained on, made of the teacher and the seed; the
+            experiment's training part by default.
     """
 
     model: Model
@@ -113,6 +117,7 @@ class Way(NamedTuple):
     beside: str = ""
     start: Start | None = None
     steps: int | None = None
+    train: MakeExamples | None = None
 
 
 class Experiment(NamedTuple):
@@ -127,6 +132,7 @@ class Experiment(NamedTuple):
         variables: of a teacher that is trained already; ``None`` to train one for
             each seed.
         start: where that training starts; drawn by default.
+        objective: what the teacher minimises; the hard labels by default.
         measure: what is measured instead of the accuracy on ``label``: numbers by name,
             in ``[0, 1]``. ``accuracy`` stands in the tables, by the name of
             ``quality``, and chooses the best checkpoint; the others stand below.
@@ -143,6 +149,7 @@ class Experiment(NamedTuple):
     transform: data.Transform | None = None
     variables: Variables | None = None
     start: Variables | None = None
+    objective: Objective | None = None
     measure: MeasureModel | None = None
     quality: str = "accuracy"
     damaged: Mapping[str, data.Arrays] = {}
