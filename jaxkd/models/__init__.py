@@ -1,6 +1,7 @@
 """Models as pure functions: the protocol, its adapters and a small zoo."""
 
 from jaxkd.models._batchnorm import BatchNorm, batch_moments
+from jaxkd.models._bert import Bert, BertAttention, BertBlock, BertEmbed, keep_layers
 from jaxkd.models._equinox import from_equinox
 from jaxkd.models._join import join, join_variables
 from jaxkd.models._linen import from_linen
@@ -24,6 +25,10 @@ __all__ = [
     "MLP",
     "Apply",
     "BatchNorm",
+    "Bert",
+    "BertAttention",
+    "BertBlock",
+    "BertEmbed",
     "ConvBlock",
     "Model",
     "Out",
@@ -39,6 +44,7 @@ __all__ = [
     "from_nnx",
     "join",
     "join_variables",
+    "keep_layers",
     "list_features",
     "remat",
 ]
