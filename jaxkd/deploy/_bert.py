@@ -10,73 +10,13 @@ import numpy as np
 
 from jaxkd import _checks, trees
 from jaxkd._types import PRNGKey
+from jaxkd.deploy._bert_names import ARCHITECTURES, SIZES, their_name
 from jaxkd.deploy._folder import ArtefactError, require, staged
 from jaxkd.deploy._weights import read_arrays
 from jaxkd.models import Bert, Variables
 
 _CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 
-# From our paths to their names, of BERT and of DistilBERT.
-_NAMES = {
-    "bert": {
-        "embed/tokens": "embeddings.word_embeddings",
-        "embed/positions": "embeddings.position_embeddings",
-        "embed/types": "embeddings.token_type_embeddings",
-        "embed/norm": "embeddings.LayerNorm",
-        "block": "encoder.layer.",
-        "attention/query": "attention.self.query",
-        "attention/key": "attention.self.key",
-        "attention/value": "attention.self.value",
-        "attention/out": "attention.output.dense",
-        "norm1": "attention.output.LayerNorm",
-        "up": "intermediate.dense",
-        "down": "output.dense",
-        "norm2": "output.LayerNorm",
-        "pooler": "pooler.dense",
-        "head": "classifier",
-    },
-    "distilbert": {
-        "embed/tokens": "embeddings.word_embeddings",
-        "embed/positions": "embeddings.position_embeddings",
-        "embed/norm": "embeddings.LayerNorm",
-        "block": "transformer.layer.",
-        "attention/query": "attention.q_lin",
-        "attention/key": "attention.k_lin",
-        "attention/value": "attention.v_lin",
-        "attention/out": "attention.out_lin",
-        "norm1": "sa_layer_norm",
-        "up": "ffn.lin1",
-        "down": "ffn.lin2",
-        "norm2": "output_layer_norm",
-        "pooler": "pre_classifier",
-        "head": "classifier",
-    },
-}
-_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
-# From our attributes to the entries of their configs.
-_SIZES = {
-    "bert": {
-        "vocabulary": "vocab_size",
-        "width": "hidden_size",
-        "depth": "num_hidden_layers",
-        "heads": "num_attention_heads",
-        "hidden": "intermediate_size",
-        "max_length": "max_position_embeddings",
-        "types": "type_vocab_size",
-        "dropout": "hidden_dropout_prob",
-        "eps": "layer_norm_eps",
-    },
-    "distilbert": {
-        "vocabulary": "vocab_size",
-        "width": "dim",
-        "depth": "n_layers",
-        "heads": "n_heads",
-        "hidden": "hidden_dim",
-        "max_length": "max_position_embeddings",
-        "dropout": "dropout",
-    },
-}
-_ARCHITECTURES = {"bert": "Bert", "distilbert": "DistilBert"}
 # Of pretraining, or no weights at all.
 _UNUSED = ("cls.", "vocab_", "embeddings.position_ids")
 _SPECIAL = {
@@ -236,9 +176,9 @@ def _read_config(file: pathlib.Path) -> tuple[str, dict[str, Any]]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
         kind = config["model_type"]
-        if kind not in _SIZES:
-            raise ValueError(f"model_type {kind!r}; {_checks.nearest(kind, _SIZES)}")
-        sizes = {ours: config[theirs] for ours, theirs in _SIZES[kind].items()}
+        if kind not in SIZES:
+            raise ValueError(f"model_type {kind!r}; {_checks.nearest(kind, SIZES)}")
+        sizes = {ours: config[theirs] for ours, theirs in SIZES[kind].items()}
         _check_sizes(sizes)
     except KeyError as error:
         raise ArtefactError(f"{file} has no entry {error}.") from error
@@ -273,15 +213,6 @@ def _plain(name: str, kind: str) -> str:
     )
 
 
-def _their_name(path: str, kind: str) -> str:
-    names, (place, _, leaf) = _NAMES[kind], path.rpartition("/")
-    block, _, inside = place.partition("/")
-    number = block.removeprefix("block")
-    if number.isdigit():
-        return f"{names['block']}{int(number) - 1}.{names[inside]}.{_LEAVES[leaf]}"
-    return f"{names[place]}.{_LEAVES[leaf]}"
-
-
 def _shapes(module: Bert) -> Any:
     token = np.zeros((1, 1), np.int32)
     return jax.eval_shape(lambda: module.init(jax.random.key(0), token))["params"]
@@ -296,7 +227,7 @@ def _fill(
     key: PRNGKey | None,
 ) -> Any:
     key = jax.random.key(0) if key is None else key
-    wanted = {_their_name(path, kind) for path in trees.flatten(_shapes(module))}
+    wanted = {their_name(path, kind) for path in trees.flatten(_shapes(module))}
     unknown = sorted({*found} - wanted)
     if unknown:
         raise ArtefactError(
@@ -305,7 +236,7 @@ def _fill(
         )
 
     def fill(path: str, like: jax.ShapeDtypeStruct) -> jax.Array:
-        name = _their_name(path, kind)
+        name = their_name(path, kind)
         if name not in found and new and path.startswith(new):
             return _draw(key, path, like)
         if name not in found:
@@ -344,7 +275,7 @@ def _tensors(module: Bert, variables: Variables, kind: str) -> dict[str, np.ndar
                 f"{path!r} has shape {np.shape(x)}, and the module needs "
                 f"{wanted[path].shape}."
             )
-        name = _their_name(path, kind)
+        name = their_name(path, kind)
         if module.classes is not None and not name.startswith(
             ("classifier", "pre_classifier")
         ):
@@ -358,9 +289,9 @@ def _tensors(module: Bert, variables: Variables, kind: str) -> dict[str, np.ndar
 def _write_config(module: Bert, kind: str, labels: Sequence[str]) -> dict[str, Any]:
     task = "Model" if module.classes is None else "ForSequenceClassification"
     config: dict[str, Any] = {
-        "architectures": [_ARCHITECTURES[kind] + task],
+        "architectures": [ARCHITECTURES[kind] + task],
         "model_type": kind,
-        **{theirs: getattr(module, ours) for ours, theirs in _SIZES[kind].items()},
+        **{theirs: getattr(module, ours) for ours, theirs in SIZES[kind].items()},
         "pad_token_id": 0,
         "dtype": "float32",
     }

@@ -51,6 +51,7 @@ from jaxkd.recipes._sources import damage_images, load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.speech import Listener, SpeechConfig, speech
+from jaxkd.recipes._systems.text import TextConfig, text
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "Splits",
     "Stage",
     "Task",
+    "TextConfig",
     "Ticket",
     "Training",
     "Trial",
@@ -123,6 +125,7 @@ __all__ = [
     "rebuild_digits",
     "run_experiment",
     "speech",
+    "text",
     "to_json",
     "train_seed",
     "tune",

@@ -16,6 +16,7 @@ from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import from_json
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.speech import SpeechConfig, speech
+from jaxkd.recipes._systems.text import TextConfig, text
 
 
 class Recipe(NamedTuple):
@@ -69,6 +70,12 @@ RECIPES: Mapping[str, Recipe] = {
         speech,
         SpeechConfig,
         "spoken digits: log-mel spectrograms, a convolutional teacher, a tiny student",
+    ),
+    "text": _of(
+        text,
+        TextConfig,
+        "sentences: all-MiniLM-L6-v2 fine-tuned teaches students of three and two "
+        "layers",
     ),
 }
 
