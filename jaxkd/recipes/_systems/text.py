@@ -108,6 +108,14 @@ def text(config: TextConfig) -> Experiment:
         wrong = misspell(texts, share=share)
         tokens = data.tokenize(wrong, tokenizer, max_length=config.max_length)
         damaged[name] = {**splits.test, **tokens}
+
+    def save(name: str, variables: Variables, folder: pathlib.Path) -> object:
+        depth = teacher.depth if name == "teacher" else int(name.split()[0])
+        module = teacher.clone(depth=depth)
+        return deploy.write_bert(
+            folder, module, variables, tokenizer=tokenizer, labels=splits.classes
+        )
+
     return Experiment(
         splits,
         _INPUTS,
@@ -116,6 +124,7 @@ def text(config: TextConfig) -> Experiment:
         start=start,
         damaged=damaged,
         texts=texts,
+        formats={"huggingface": save},
     )
 
 
