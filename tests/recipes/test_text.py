@@ -22,8 +22,8 @@ SMALL = {
 }
 
 
-def tiny_model(folder):
-    """A random BERT of four layers and its tokenizer, in the published form."""
+def tiny_model(folder, depth=4):
+    """A random BERT and its tokenizer, in the published form."""
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
     level = tokenizers.models.WordLevel(
         {name: i for i, name in enumerate(names)}, unk_token="[UNK]"
@@ -34,7 +34,7 @@ def tiny_model(folder):
         ("[SEP]", 3), ("[CLS]", 2)
     )
     bert = models.Bert(
-        len(names), width=8, depth=4, heads=2, hidden=16, max_length=8, dropout=0.0
+        len(names), width=8, depth=depth, heads=2, hidden=16, max_length=8
     )
     tokens = {"tokens": np.ones((1, 4), np.int32)}
     variables = models.from_linen(bert, inputs="tokens").init(jax.random.key(0), tokens)
@@ -64,20 +64,22 @@ def config(tmp_path):
 
 
 def test_students_of_a_teachers_layers_are_compared_and_saved(tmp_path, config):
-    folder, config = tmp_path / "run", dataclasses.replace(config, students=(2,))
+    small = tiny_model(tmp_path / "small", depth=2)
+    config = dataclasses.replace(config, model=small, students=(1,))
+    folder = tmp_path / "run"
     result = recipes.RECIPES["text"].run(config, folder, quiet=True)
-    names = [f"2 layers, {way}" for way in ("alone", "distilled", "states")]
+    names = [f"1 layer, {way}" for way in ("alone", "distilled", "states")]
     assert [row.name for row in result.rows] == ["teacher", *names]
     page = (folder / "report.html").read_text()
     assert "typos in 1 word of 10" in page
     assert "it is good" in page  # the sentences on which they differ
-    (saved,) = recipes.export_run(folder, ["huggingface"], name="2-layers-states")
+    (saved,) = recipes.export_run(folder, ["huggingface"], name="1-layer-states")
     module, variables = deploy.read_bert(saved)
-    assert (module.depth, module.classes) == (2, 2)
+    assert (module.depth, module.classes) == (1, 2)
     assert (saved / "tokenizer.json").is_file()
     experiment = recipes.text(config)
     first = {name: experiment.splits.test[name][:9] for name in experiment.inputs}
-    artefact = deploy.load(folder / "exported" / "2-layers-states")
+    artefact = deploy.load(folder / "exported" / "1-layer-states")
     model = models.from_linen(module, inputs=experiment.inputs)
     np.testing.assert_allclose(
         model.apply(*variables, first).logits, artefact.predict(first), atol=1e-5
@@ -92,7 +94,7 @@ def test_a_student_starts_from_the_layers_that_it_follows(config):
     assert teacher is not None
     ways = experiment.ways
     assert ways["2 layers, states"].beside == "2 layers, alone"
-    for name, layers in (("2 layers, alone", (2, 4)), ("1 layers, states", (4,))):
+    for name, layers in (("2 layers, alone", (2, 4)), ("1 layer, states", (4,))):
         start = ways[name].start
         assert start is not None
         params = start(teacher).params

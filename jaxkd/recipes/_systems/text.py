@@ -155,7 +155,8 @@ def model_folder(config: TextConfig) -> pathlib.Path:
 def _ways(config: TextConfig, teacher: Bert, depth: int) -> dict[str, Way]:
     kept = losses.layer_maps.uniform(depth, teacher.depth)
     student = _model(teacher.clone(depth=depth))
-    alone = f"{depth} layers, alone"
+    name = f"{depth} layer{'s' if depth > 1 else ''}"
+    alone = f"{name}, alone"
 
     def start(teacher: Variables) -> Variables:
         return models.keep_layers(teacher, kept)
@@ -166,8 +167,8 @@ def _ways(config: TextConfig, teacher: Bert, depth: int) -> dict[str, Way]:
 
     return {
         alone: way(objectives.hard_label(), follows=False),
-        f"{depth} layers, distilled": way(kd(config)),
-        f"{depth} layers, states": way(_with_states(config, teacher, kept)),
+        f"{name}, distilled": way(kd(config)),
+        f"{name}, states": way(_with_states(config, teacher, kept)),
     }
 
 
