@@ -17,6 +17,7 @@ from jaxkd.models import Bert, Variables
 
 _CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 
+_MAX_DEPTH = 1000
 # Of pretraining, or no weights at all.
 _UNUSED = ("cls.", "vocab_", "embeddings.position_ids")
 _SPECIAL = {
@@ -127,7 +128,8 @@ def write_bert(
     Raises:
         ArtefactError: if it exists or cannot be written.
         ValueError: if the variables are not the module's, the labels not as many as its
-            classes, or it is a classifier by the mean, which ``transformers`` has not.
+            classes, or ``transformers`` has no such model: a classifier by the mean, or
+            a DistilBERT of another ``eps``.
         FileNotFoundError: if there is no such tokenizer.
         ModuleNotFoundError: if ``safetensors``, or for a tokenizer ``tokenizers``, is
             not installed.
@@ -155,12 +157,13 @@ def write_bert(
     if labels and len(labels) != module.classes:
         raise ValueError(f"{len(labels)} `labels` for {module.classes} classes.")
     kind = "bert" if module.types else "distilbert"
+    if kind == "distilbert" and module.eps != Bert.eps:
+        raise ValueError(f"DistilBERT has eps={Bert.eps}, and the module {module.eps}.")
     tensors = _tensors(module, variables, kind)
     safetensors = require("safetensors.numpy")
     saved = None if tokenizer is None else _plain_tokenizer(tokenizer)
     with staged(folder) as staging:
-        config = _write_config(module, kind, labels)
-        _write_json(staging / _CONFIG, config)
+        _write_json(staging / _CONFIG, _config_of(module, kind, labels))
         # transformers does not read a file that does not say which library it is for.
         content = safetensors.save(tensors, metadata={"format": "pt"})
         (staging / _WEIGHTS).write_bytes(content)
@@ -201,6 +204,8 @@ def _check_sizes(sizes: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is {value!r}")
         if not real and value == 0:
             raise ValueError(f"{name} is 0")
+    if sizes["depth"] > _MAX_DEPTH:  # not to build for hours what no file holds
+        raise ValueError(f"depth is {sizes['depth']}")
     if sizes["width"] % sizes["heads"]:
         raise ValueError(f"width {sizes['width']} for {sizes['heads']} heads")
 
@@ -226,8 +231,8 @@ def _fill(
     new: tuple[str, ...],
     key: PRNGKey | None,
 ) -> Any:
-    key = jax.random.key(0) if key is None else key
-    wanted = {their_name(path, kind) for path in trees.flatten(_shapes(module))}
+    key, shapes = jax.random.key(0) if key is None else key, _shapes(module)
+    wanted = {their_name(path, kind) for path in trees.flatten(shapes)}
     unknown = sorted({*found} - wanted)
     if unknown:
         raise ArtefactError(
@@ -252,7 +257,7 @@ def _fill(
             )
         return jax.numpy.asarray(x, jax.numpy.float32)
 
-    return trees.map_with_path(fill, _shapes(module))
+    return trees.map_with_path(fill, shapes)
 
 
 def _draw(key: PRNGKey, path: str, like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -286,7 +291,7 @@ def _tensors(module: Bert, variables: Variables, kind: str) -> dict[str, np.ndar
     return tensors
 
 
-def _write_config(module: Bert, kind: str, labels: Sequence[str]) -> dict[str, Any]:
+def _config_of(module: Bert, kind: str, labels: Sequence[str]) -> dict[str, Any]:
     task = "Model" if module.classes is None else "ForSequenceClassification"
     config: dict[str, Any] = {
         "architectures": [ARCHITECTURES[kind] + task],

@@ -153,6 +153,7 @@ def test_other_tensors_are_named(folder, change, words):
         ({"position_embedding_type": "relative_key"}, "'relative_key' positions"),
         ({"hidden_size": -8}, "width is -8"),
         ({"hidden_size": "8"}, "width is '8'"),
+        ({"num_hidden_layers": 10**9}, "depth is 1000000000"),
         ({"num_attention_heads": 3}, "width 8 for 3 heads"),
         ({"num_hidden_layers": 3}, r"no tensor 'encoder\.layer\.2"),
     ],
@@ -197,6 +198,8 @@ def test_nothing_is_written_unless_all_is(tmp_path):
         deploy.write_bert(place, BERT.clone(classes=4), variables)
     with pytest.raises(ValueError, match="reads the mean state"):
         deploy.write_bert(place, BERT.clone(pooling="mean"), variables)
+    with pytest.raises(ValueError, match=r"DistilBERT has eps=1e-12, and the .* 0\.1"):
+        deploy.write_bert(place, DISTIL.clone(eps=0.1), variables_of(DISTIL))
     with pytest.raises(FileNotFoundError, match="there is no tokenizer"):
         deploy.write_bert(place, BERT, variables, tokenizer=tmp_path / "none.json")
     assert list(tmp_path.iterdir()) == []
