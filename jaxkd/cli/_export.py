@@ -9,7 +9,7 @@ Exports a model of a run to other formats, checks each against the model, scores
 the test split, measures it in a fresh process, and writes a model card beside it.
 
 Formats: stablehlo, safetensors (weights alone), onnx, onnx-int8, litert, litert-int8,
-litert-int4.
+litert-int4; of a run of `text` also huggingface, for transformers.
 """
 
 
@@ -29,7 +29,7 @@ def add_to(commands: Any) -> None:
         "folder",
         type=pathlib.Path,
         metavar="RUN",
-        help="the folder of `jaxkd demo` or `jaxkd compress`",
+        help="the folder of `jaxkd run`, `jaxkd demo` or `jaxkd compress`",
     )
     parser.add_argument(
         "--to",
@@ -41,7 +41,7 @@ def add_to(commands: Any) -> None:
         "--model",
         default="student",
         metavar="NAME",
-        help="which model: of a demo by its folder in RUN/exported, of a compression "
+        help="which model: by its folder in RUN/exported, of a compression "
         "student, teacher or a stage such as 2-shrink (default: %(default)s)",
     )
     parser.set_defaults(run=run)

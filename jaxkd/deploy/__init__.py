@@ -1,6 +1,7 @@
 """Deployment: models as files that run without the code that made them."""
 
 from jaxkd.deploy._artefact import Artefact, load
+from jaxkd.deploy._bert import read_bert, write_bert
 from jaxkd.deploy._card import Card, model_card, write_card
 from jaxkd.deploy._export import (
     export,
@@ -31,8 +32,10 @@ __all__ = [
     "measure",
     "measure_together",
     "model_card",
+    "read_bert",
     "score",
     "serve",
     "table",
+    "write_bert",
     "write_card",
 ]

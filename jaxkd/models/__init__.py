@@ -1,6 +1,7 @@
 """Models as pure functions: the protocol, its adapters and a small zoo."""
 
 from jaxkd.models._batchnorm import BatchNorm, batch_moments
+from jaxkd.models._bert import Bert, BertAttention, BertBlock, BertEmbed, keep_layers
 from jaxkd.models._crepe import CREPE_BINS, Crepe, crepe_cents, crepe_torch_name
 from jaxkd.models._equinox import from_equinox
 from jaxkd.models._join import join, join_variables
@@ -35,6 +36,10 @@ __all__ = [
     "MLP",
     "Apply",
     "BatchNorm",
+    "Bert",
+    "BertAttention",
+    "BertBlock",
+    "BertEmbed",
     "ConvBlock",
     "Crepe",
     "EfficientNetLite0",
@@ -60,6 +65,7 @@ __all__ = [
     "from_nnx",
     "join",
     "join_variables",
+    "keep_layers",
     "list_features",
     "load_torch_file",
     "mobilenet_torch_name",

@@ -64,6 +64,7 @@ from jaxkd.recipes._systems.synthesis import (
     noise_images,
 )
 from jaxkd.recipes._systems.tabular import TableNet, TabularConfig, on_part, tabular
+from jaxkd.recipes._systems.text import TextConfig, text
 from jaxkd.recipes._systems.transfer import TransferConfig, transfer
 from jaxkd.recipes._tune import Range, TuneResult, read_range, tune
 
@@ -104,6 +105,7 @@ __all__ = [
     "TableNet",
     "TabularConfig",
     "Task",
+    "TextConfig",
     "Ticket",
     "Training",
     "TransferConfig",
@@ -156,6 +158,7 @@ __all__ = [
     "run_experiment",
     "speech",
     "tabular",
+    "text",
     "to_json",
     "train_policy",
     "train_seed",

@@ -22,6 +22,7 @@ from jaxkd.recipes._systems.pitch import PitchConfig, pitch
 from jaxkd.recipes._systems.policy import PolicyConfig, policy
 from jaxkd.recipes._systems.speech import SpeechConfig, speech
 from jaxkd.recipes._systems.tabular import TabularConfig, tabular
+from jaxkd.recipes._systems.text import TextConfig, text
 from jaxkd.recipes._systems.transfer import TransferConfig, transfer
 
 
@@ -112,6 +113,12 @@ RECIPES: Mapping[str, Recipe] = {
         policy,
         PolicyConfig,
         "balancing a pole: a policy trained by reinforcement teaches one of 4 units",
+    ),
+    "text": _of(
+        text,
+        TextConfig,
+        "sentences: all-MiniLM-L6-v2 fine-tuned teaches students of three and two "
+        "layers",
     ),
 }
 

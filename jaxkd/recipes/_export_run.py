@@ -1,7 +1,8 @@
 """A run's models, exported to other formats, each with a model card."""
 
+import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,9 +31,11 @@ def export_run(
     """Exports a model of a run, and writes a model card beside each artefact.
 
     Args:
-        folder: the folder of :func:`demo`, or of :func:`compress` on images by name.
-        formats: names of :func:`export_formats`.
-        name: which model: of the demo, by its folder in ``exported``; of a compression,
+        folder: of an experiment's run, such as :func:`mnist`'s or :func:`text`'s, of
+            :func:`demo`'s, or of :func:`compress`'s on images by name.
+        formats: names of :func:`export_formats`; of :func:`text` also
+            ``"huggingface"``.
+        name: which model: by its folder in ``exported``; of a compression,
             ``"student"``, ``"teacher"`` or the name of a stage.
 
     Returns:
@@ -44,14 +47,9 @@ def export_run(
         ArtefactError: if an export fails; those before it stay.
         ModuleNotFoundError: if an extra is not installed; the message names it.
     """
-    known = export_formats()
-    for wanted in formats:
-        if wanted not in known:
-            raise ValueError(
-                f"{wanted!r} is no format; {_checks.nearest(wanted, known)}"
-            )
     folder = pathlib.Path(folder)
     found = read_exportable(folder, name)
+    _check_formats(formats, {*export_formats(), *found.formats})
     place = folder / "exported" / "teacher"
     teacher = intact_artefact(place)
     if teacher is None:  # a compression that exported nothing
@@ -60,11 +58,22 @@ def export_run(
     made = []
     for wanted in dict.fromkeys(formats):
         target = folder / "exported" / f"{name}-{wanted}"
+        made.append(target)
+        if wanted in found.formats:
+            found.formats[wanted](found.variables, target)
+            continue
         artefact = export_one(found, wanted, target)
         if artefact.manifest["kind"] != "safetensors":
             write_card(target, artefact, teacher, found)
-        made.append(target)
     return made
+
+
+def _check_formats(formats: Sequence[str], known: Collection[str]) -> None:
+    for wanted in formats:
+        if wanted not in known:
+            raise ValueError(
+                f"{wanted!r} is no format; {_checks.nearest(wanted, known)}"
+            )
 
 
 def read_exportable(folder: str | pathlib.Path, name: str) -> Exportable:
@@ -99,6 +108,7 @@ def _read_experiment(folder: pathlib.Path, name: str) -> Exportable:
     experiment = make(config)
     models = {slug("teacher"): experiment.teacher}
     models |= {slug(way): found.model for way, found in experiment.ways.items()}
+    names = {slug(way): way for way in ("teacher", *experiment.ways)}
     if name not in models:
         raise FileNotFoundError(
             f"{folder} has no model {name!r}; {_checks.nearest(name, models)}"
@@ -121,6 +131,10 @@ def _read_experiment(folder: pathlib.Path, name: str) -> Exportable:
         test,
         experiment.inputs,
         experiment.splits.about,
+        {
+            kind: functools.partial(save, names[name])
+            for kind, save in experiment.formats.items()
+        },
     )
 
 

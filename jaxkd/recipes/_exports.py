@@ -4,7 +4,7 @@ import functools
 import pathlib
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jaxkd import data, deploy, trees
@@ -28,6 +28,7 @@ class Exportable(NamedTuple):
         test: examples which it is scored on.
         inputs: the entries of them which the model reads.
         about: what the data are, in words.
+        formats: more formats, each written by ``save(variables, folder)``.
     """
 
     model: Model
@@ -38,6 +39,7 @@ class Exportable(NamedTuple):
     test: data.Arrays
     inputs: tuple[str, ...]
     about: str
+    formats: Mapping[str, Callable[[Variables, pathlib.Path], object]] = {}
 
 
 def export_formats() -> dict[str, _Export]:

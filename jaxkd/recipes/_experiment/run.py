@@ -100,47 +100,53 @@ def _run_seed(
     stages: Mapping[str, Stage],
     runner: Runner,
 ) -> Trial:
-    def run(
-        name: str,
-        transform: Any,
-        start: Variables | None,
-        teacher: Variables | None = None,
-        arrays: data.Arrays = experiment.splits.train,
-    ) -> Any:
-        if name not in stages:
-            return start, start
-        model, validation = stages[name].student, experiment.splits.validation
-        measure = functools.partial(_measure, experiment, model, validation)
-        return runner.run_measured(
-            stages[name],
-            arrays,
-            batch_size=config.batch_size,
-            transform=transform,
-            variables=start,
-            teacher=teacher,
-            measure=measure,
-        )
-
-    teacher, last = experiment.variables, {}
-    best: dict[str, Variables] = {}
-    if teacher is None:
-        found = run("teacher", experiment.transform, experiment.start)
-        last["teacher"], best["teacher"] = found
-    else:
-        last["teacher"] = best["teacher"] = teacher
+    run = functools.partial(_train, experiment, config, stages, runner)
+    teacher = experiment.variables
+    own = (teacher, teacher) if teacher is not None else run("teacher", None, None)
+    last, best = {"teacher": own[0]}, {"teacher": own[1]}
     for name, way in experiment.ways.items():
-        follows = best["teacher"] if way.follows else None
-        start = None if way.start is None else way.start(best["teacher"])
-        arrays = experiment.splits.train
-        if way.train is not None:
-            arrays = made_examples(
-                runner.folder, slug(name), way.train, best["teacher"], runner.seed
-            )
-        last[name], best[name] = run(name, way.transform, start, follows, arrays)
+        last[name], best[name] = run(name, way, best["teacher"])
     scores = _score_all(experiment, last, best)
     for name, numbers in scores.items():
         runner.records.write({"seed": runner.seed, "stage": name, "test": numbers})
     return Trial(runner.seed, best, scores)
+
+
+def _train(
+    experiment: Experiment,
+    config: Training,
+    stages: Mapping[str, Stage],
+    runner: Runner,
+    name: str,
+    way: Way | None,
+    teacher: Variables | None,
+) -> tuple[Any, Any]:
+    """The last and the best variables of a way; without one, of the teacher."""
+    start, transform = experiment.start, experiment.transform
+    arrays = experiment.splits.train
+    if way is not None:
+        assert teacher is not None
+        start = None if way.start is None else way.start(teacher)
+        transform = way.transform
+        if way.train is not None:
+            arrays = made_examples(
+                runner.folder, slug(name), way.train, teacher, runner.seed
+            )
+    if name not in stages:
+        return start, start
+    stage = stages[name]
+    measure = functools.partial(
+        _measure, experiment, stage.student, experiment.splits.validation
+    )
+    return runner.run_measured(
+        stage,
+        arrays,
+        batch_size=config.batch_size,
+        transform=transform,
+        variables=start,
+        teacher=None if stage.teacher is None else teacher,
+        measure=measure,
+    )
 
 
 def _measure(

@@ -1,6 +1,7 @@
 """An experiment as a value: data, a teacher, ways to train students, settings."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -13,6 +14,8 @@ from jaxkd.recipes._settings import check_counts
 
 #: ``measure(model, variables, arrays)``: numbers by name, ``accuracy`` among them.
 MeasureModel: TypeAlias = Callable[[Model, Variables, data.Arrays], dict[str, float]]
+#: ``save(name, variables, folder)``: writes a model, by its name, in a format.
+Save: TypeAlias = Callable[[str, Variables, pathlib.Path], object]
 #: From the teacher's variables to those that a student starts from.
 Start: TypeAlias = Callable[[Variables], Variables]
 #: From the teacher's variables and the seed to examples to train on.
@@ -140,6 +143,8 @@ class Experiment(NamedTuple):
         damaged: the test part, damaged, by the name of the damage: the report has the
             accuracy on each.
         texts: what the test examples say, for the report.
+        formats: what ``jaxkd export`` can make of the models besides, by the names of
+            the formats.
     """
 
     splits: Splits
@@ -154,6 +159,7 @@ class Experiment(NamedTuple):
     quality: str = "accuracy"
     damaged: Mapping[str, data.Arrays] = {}
     texts: Sequence[str] = ()
+    formats: Mapping[str, Save] = {}
 
 
 def make_optimizer(
