@@ -9,6 +9,7 @@ import sys
 from sphinx.util import logging
 
 DOCS = pathlib.Path(__file__).parent
+BENCHMARKS = DOCS.parent / "benchmarks"
 sys.path.insert(0, str(DOCS / "_ext"))
 
 from jaxkd import __version__
@@ -82,29 +83,39 @@ def check_reference(app, env):
 def point_at_pages(app, name, source):
     """Links to files of the repository, as they are right there, become pages."""
     root = "../" * name.count("/")
-    source[0] = re.sub(
-        r"\]\((?:\.\./)*benchmarks/RESULTS-(\w+)\.md",
-        rf"]({root}results/\1.md",
-        source[0],
-    )
+    for pattern, page in (
+        (r"\]\((?:\.\./)*benchmarks/RESULTS-(\w+)\.md", r"](ROOTresults/\1.md"),
+        (r"\]\((?:\.\./)*examples/(\w+)\)", r"](ROOTexamples/\1.md)"),
+        (r"\]\((?:\.\./)+README\.md\)", r"](ROOTindex.md)"),
+    ):
+        source[0] = re.sub(pattern, page.replace("ROOT", root), source[0])
 
 
-def write_results(app):
-    """The pages of results: the files in ``benchmarks``, linked to each other."""
-    folder = DOCS / "results"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    pages = {"index": DOCS.parent / "benchmarks" / "RESULTS.md"}
-    for file in sorted(pages["index"].parent.glob("RESULTS-*.md")):
-        pages[file.stem.removeprefix("RESULTS-")] = file
+def find_pages():
+    """Pages of results and examples, and the files of the repository they are."""
+    pages = {"results/index": BENCHMARKS / "RESULTS.md"}
+    for file in sorted(BENCHMARKS.glob("RESULTS-*.md")):
+        pages[f"results/{file.stem.removeprefix('RESULTS-')}"] = file
+    for file in sorted((DOCS.parent / "examples").glob("*/README.md")):
+        pages[f"examples/{file.parent.name}"] = file
+    return pages
+
+
+def write_pages(app):
+    """Copies them, linked to each other."""
+    for folder in ("results", "examples"):
+        shutil.rmtree(DOCS / folder, ignore_errors=True)
+        (DOCS / folder).mkdir()
+    pages = find_pages()
+    others = "\n".join(f"/{name}" for name in pages if name != "results/index")
     for name, file in pages.items():
         text = re.sub(r"\]\(RESULTS-(\w+)\.md", r"](\1.md", file.read_text())
-        if name == "index":
-            others = "\n".join(other for other in pages if other != name)
+        text = re.sub(r"\[([\w.]+\.(?:json|py))\]\(\1\)", r"`\1`", text)
+        if name == "results/index":
             text += f"\n```{{toctree}}\n:hidden:\n{others}\n```\n"
-        (folder / f"{name}.md").write_text(text)
-    for picture in pages["index"].parent.glob("*.png"):
-        shutil.copy(picture, folder)
+        (DOCS / f"{name}.md").write_text(text)
+    for picture in BENCHMARKS.glob("*.png"):
+        shutil.copy(picture, DOCS / "results")
 
 
 def skip_fields(app, what, name, member, skip, options):
@@ -121,6 +132,6 @@ def shorten(app, what, name, obj, options, signature, result):
 def setup(app):
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-skip-member", skip_fields)
-    app.connect("builder-inited", write_results)
+    app.connect("builder-inited", write_pages)
     app.connect("source-read", point_at_pages)
     app.connect("env-check-consistency", check_reference)

@@ -13,7 +13,7 @@ from jaxkd.recipes._catalogue import RECIPES, read_run
 from jaxkd.recipes._compression.saved import read_compressed
 from jaxkd.recipes._demo import DemoConfig, make_models
 from jaxkd.recipes._digits import ABOUT, Digits, load_digits
-from jaxkd.recipes._experiment.report import slug
+from jaxkd.recipes._experiment.value import slug
 from jaxkd.recipes._exports import (
     Exportable,
     export_formats,

@@ -26,8 +26,7 @@ from jaxkd.recipes._compression.stages import (
 )
 from jaxkd.recipes._compression.student import Task
 from jaxkd.recipes._demo import versions
-from jaxkd.recipes._experiment.report import slug
-from jaxkd.recipes._experiment.value import Splits
+from jaxkd.recipes._experiment.value import Splits, slug
 from jaxkd.recipes._exports import export_formats
 from jaxkd.recipes._folder import lock_folder, open_folder
 from jaxkd.recipes._result import Result

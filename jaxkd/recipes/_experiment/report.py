@@ -1,7 +1,6 @@
 """What an experiment exports, measures, draws and says at the end."""
 
 import pathlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,13 +10,11 @@ import numpy as np
 from jaxkd import data, deploy, report, trees
 from jaxkd.models import Variables
 from jaxkd.recipes._demo_report import points_between
-from jaxkd.recipes._experiment.made import draw_made
-from jaxkd.recipes._experiment.value import Experiment
+from jaxkd.recipes._experiment.pictures import BATCH, draw_pictures
+from jaxkd.recipes._experiment.value import Experiment, slug
 from jaxkd.recipes._exports import intact_artefact
 from jaxkd.recipes._result import Result
 
-_BATCH = 250
-_SHOWN = 10
 _Row = tuple[str, ...]
 
 
@@ -56,15 +53,17 @@ def finish(
     """
     artefacts = _export(folder / "exported", name, experiment, trials[0])
     rows = _rows(experiment, artefacts, trials)
-    words = _explain(experiment, rows, trials)
+    words, times = _explain(experiment, rows, trials), _about_times(experiment)
     parts = [
         report.Part("", words, report.compare(rows)),
         *_other_tables(experiment, trials),
-        *_pictures(folder, experiment, rows, artefacts, records, trials),
+        *draw_pictures(
+            folder, experiment, rows, artefacts, records, trials[0].seed, times
+        ),
     ]
     title = f"jaxkd {name}"
     report.write_page(folder / "report.html", title, parts)
-    text = [f"# {title}", *words, report.markdown_table(rows), _about_times(experiment)]
+    text = [f"# {title}", *words, report.markdown_table(rows), times]
     text += [f"![{p.title}]({p.picture.name})" for p in parts if p.picture is not None]
     report.write_atomically(folder / "report.md", "\n\n".join(text) + "\n")
     report.write_result(folder, rows, words)
@@ -93,7 +92,7 @@ def damaged_key(damage: str) -> str:
 
 
 def _about_times(experiment: Experiment) -> str:
-    length = min(_BATCH, _size(experiment.splits.test))
+    length = min(BATCH, _size(experiment.splits.test))
     return (
         "Each ratio is to the teacher. Times are medians of 30 calls, in turn, on "
         f"{jax.devices()[0].device_kind}, batch {length}; sizes are those of the "
@@ -120,7 +119,7 @@ def _export(
             found = deploy.export(
                 model,
                 variables,
-                _inputs(experiment, _BATCH),
+                _inputs(experiment, BATCH),
                 place,
                 metadata={"recipe": recipe, "model": name},
             )
@@ -128,24 +127,12 @@ def _export(
     return artefacts
 
 
-def slug(name: str) -> str:
-    """A model's name as that of its folder.
-
-    Args:
-        name: ``"student 16, alone"``.
-
-    Returns:
-        ``"student-16-alone"``.
-    """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 def _rows(
     experiment: Experiment,
     artefacts: Mapping[str, deploy.Artefact],
     trials: Sequence[Trial],
 ) -> list[report.Row]:
-    inputs = _inputs(experiment, _BATCH)
+    inputs = _inputs(experiment, BATCH)
     length = len(next(iter(inputs.values())))
     calls: dict[str, Callable[[], Any]] = {
         name: lambda a=artefact: a.predict(inputs)
@@ -244,142 +231,3 @@ def _size(arrays: data.Arrays) -> int:
 
 def _mean(trials: Sequence[Trial], name: str, key: str) -> float:
     return float(np.mean([trial.scores[name][key] for trial in trials]))
-
-
-def _answers(artefact: deploy.Artefact, experiment: Experiment) -> np.ndarray:
-    """Logits for all test examples."""
-    test = experiment.splits.test
-    length = len(test["label"])
-    return np.concatenate(
-        [
-            np.asarray(
-                artefact.predict(
-                    {
-                        name: np.asarray(test[name][start : start + _BATCH])
-                        for name in experiment.inputs
-                    }
-                )
-            )
-            for start in range(0, length, _BATCH)
-        ]
-    )
-
-
-def _pictures(
-    folder: pathlib.Path,
-    experiment: Experiment,
-    rows: Sequence[report.Row],
-    artefacts: Mapping[str, deploy.Artefact],
-    records: report.JsonLines,
-    trials: Sequence[Trial],
-) -> list[report.Part]:
-    """Draws all; of several seeds, answers are those of the first."""
-    parts = []
-
-    def add(title: str, name: str, draw: Callable[..., None], *words: str) -> None:
-        draw(folder / name, title=title)
-        parts.append(report.Part(title, words, picture=folder / name))
-
-    add(
-        f"{experiment.quality.capitalize()} against size",
-        "report.png",
-        lambda file, title: report.plot_accuracy_against_size(rows, file, title=title),
-        _about_times(experiment),
-    )
-    curves = _curves(records, list(artefacts))
-    ylabel = f"{experiment.quality} on the validation split [%]"
-    add(
-        "How they learned",
-        "curves.png",
-        lambda file, title: report.plot_learning_curves(
-            curves, file, title=title, ylabel=ylabel
-        ),
-    )
-    for name, way in experiment.ways.items():
-        if way.train is not None:
-            parts += draw_made(folder, name, slug(name), trials[0].seed)
-    if experiment.measure is not None:
-        return parts
-    labels = np.asarray(experiment.splits.test["label"])
-    answers = {
-        model: _answers(artefact, experiment) for model, artefact in artefacts.items()
-    }
-    quality = {name: deploy.score(found, labels) for name, found in answers.items()}
-    errors = (f"{n} {q.calibration_error:.3f}" for n, q in quality.items())
-    add(
-        "How sure they are",
-        "reliability.png",
-        lambda file, title: report.plot_reliability(answers, labels, file, title=title),
-        f"Expected calibration error (15 bins): {', '.join(errors)}.",
-    )
-    changes = _changes(quality)
-    add(
-        "Accuracy of each class, compared with the teacher's",
-        "classes.png",
-        lambda file, title: report.plot_class_changes(
-            changes, experiment.splits.classes, file, title=title
-        ),
-    )
-    if np.ndim(experiment.splits.test.get("image", 0)) == 4 or experiment.texts:
-        parts.append(_differences(folder, experiment, answers))
-    return parts
-
-
-def _curves(
-    records: report.JsonLines, names: Sequence[str]
-) -> dict[str, list[tuple[int, float]]]:
-    found = [r for r in records.read() if "validation_accuracy" in r]
-    curves = {
-        name: [
-            (r["step"], 100 * r["validation_accuracy"])
-            for r in found
-            if r["stage"] == name
-        ]
-        for name in names
-    }
-    return {name: points for name, points in curves.items() if points}
-
-
-def _changes(quality: Mapping[str, deploy.Quality]) -> dict[str, list[float]]:
-    teacher = np.asarray(quality["teacher"].class_accuracy)
-    return {
-        name: (100 * (np.asarray(found.class_accuracy) - teacher)).tolist()
-        for name, found in quality.items()
-        if name != "teacher"
-    }
-
-
-def _differences(
-    folder: pathlib.Path, experiment: Experiment, answers: Mapping[str, np.ndarray]
-) -> report.Part:
-    """The examples on which the last student is farthest from the teacher."""
-    name = list(answers)[-1]
-    teacher, student = (
-        np.asarray(jax.nn.log_softmax(answers[of])) for of in ("teacher", name)
-    )
-    divergence = np.sum(np.exp(teacher) * (teacher - student), axis=-1)
-    most = np.argsort(-divergence, kind="stable")[:_SHOWN]
-    splits, title = experiment.splits, f"Where “{name}” differs most"
-    words = "Divergence of the student's distribution from the teacher's, in nats."
-    rows: list[_Row] = [
-        (
-            splits.classes[splits.test["label"][i]],
-            splits.classes[teacher[i].argmax()],
-            splits.classes[student[i].argmax()],
-            f"{divergence[i]:.2f}",
-        )
-        for i in most
-    ]
-    if experiment.texts:
-        header = ("text", "is", "teacher", "student", "nats")
-        lines = [
-            (experiment.texts[int(i)], *row) for i, row in zip(most, rows, strict=True)
-        ]
-        return report.Part(title, [words], [header, *lines])
-    captions = [
-        f"is {is_a}\nteacher {one}, student {other}\n{nats} nats"
-        for is_a, one, other, nats in rows
-    ]
-    file = folder / "differences.png"
-    report.plot_images(splits.test["image"][most], captions, file, title=title)
-    return report.Part(title, [words], picture=file)

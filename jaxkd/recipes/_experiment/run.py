@@ -11,12 +11,13 @@ from jaxkd import data, objectives, report, train
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._demo import versions
 from jaxkd.recipes._experiment.made import made_examples
-from jaxkd.recipes._experiment.report import Trial, damaged_key, finish, slug
+from jaxkd.recipes._experiment.report import Trial, damaged_key, finish
 from jaxkd.recipes._experiment.value import (
     Experiment,
     Training,
     Way,
     make_optimizer,
+    slug,
 )
 from jaxkd.recipes._folder import lock_folder, open_folder
 from jaxkd.recipes._result import Result

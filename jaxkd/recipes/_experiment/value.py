@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -225,3 +226,15 @@ def alone_and_distilled(
     alone = Way(student, objectives.hard_label(), transform=transform)
     distilled = Way(student, kd(config), True, transform, f"{name}, alone")
     return {f"{name}, alone": alone, f"{name}, distilled": distilled}
+
+
+def slug(name: str) -> str:
+    """A model's name as that of its folder.
+
+    Args:
+        name: ``"student 16, alone"``.
+
+    Returns:
+        ``"student-16-alone"``.
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
