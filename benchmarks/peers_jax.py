@@ -1,4 +1,6 @@
-"""The contender of `peers.py` that is written by hand: Flax modules, plain JAX, optax."""
+"""The contender of `peers.py` written by hand: Flax modules, plain JAX, optax."""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -69,7 +71,10 @@ def modules(pair, both=False):
 def as_params(weights):
     """Numpy weights as Linen has them."""
     return {
-        name: {"scale" if a.ndim == 1 else "kernel": jnp.asarray(a), "bias": jnp.asarray(b)}
+        name: {
+            "scale" if a.ndim == 1 else "kernel": jnp.asarray(a),
+            "bias": jnp.asarray(b),
+        }
         for name, (a, b) in weights.items()
     }
 
@@ -78,6 +83,7 @@ def build(problem):
     """By hand: one jitted function, whose state is donated."""
     teacher_params, params = as_params(problem.teacher), as_params(problem.student)
     teacher, student = modules(problem.pair, both=True)
+    loss: Any = None
     # begin
     tx = optax.adam(RATE)
     opt_state = tx.init(params)
@@ -90,10 +96,11 @@ def build(problem):
 
     def loss_fn(params, followed, batch):
         logits, feature = student.apply({"params": params}, batch["image"])
-        if problem.method == "kd":
-            soft = soft_targets(logits, followed[0])
-        else:
-            soft = jnp.mean((feature - followed[1]) ** 2)
+        soft = (
+            soft_targets(logits, followed[0])
+            if problem.method == "kd"
+            else jnp.mean((feature - followed[1]) ** 2)
+        )
         hard = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
         return SOFT * soft + (1 - SOFT) * hard.mean()
 
@@ -105,7 +112,7 @@ def build(problem):
         return optax.apply_updates(params, updates), opt_state, loss
 
     def train(start, stop):
-        nonlocal params, opt_state
+        nonlocal params, opt_state, loss
         for i in range(start, stop):
             batch = problem.batch(i)
             params, opt_state, loss = step(params, opt_state, teacher_params, batch)

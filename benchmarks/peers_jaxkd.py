@@ -1,4 +1,6 @@
-"""The contenders of `peers.py` that are jaxkd: with the teacher, and with its answers."""
+"""The contenders of `peers.py` that are jaxkd: with a teacher, and with its answers."""
+
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +16,7 @@ def build(problem):
     wide, narrow = modules(problem.pair)
     teacher_params, params = as_params(problem.teacher), as_params(problem.student)
     batch = problem.batch
+    metrics: Any = None
     # begin
     teacher, student = models.from_linen(wide), models.from_linen(narrow)
     if problem.method == "kd":
@@ -30,7 +33,7 @@ def build(problem):
     step = train.jit_step(train.make_train_step(*parts))
 
     def run(start, stop):
-        nonlocal state
+        nonlocal state, metrics
         for i in range(start, stop):
             state, metrics = step(state, followed, batch(i))
         return float(metrics["loss"])
@@ -52,6 +55,8 @@ def build_cached(problem):
         logits, feature = answers[i]
         return problem.batch(i) | {"teacher_logits": logits, "teacher_feature": feature}
 
+    metrics: Any = None
+
     # begin
     def stored(params, batch):
         return batch["teacher_logits"], {"feature": batch["teacher_feature"]}
@@ -70,7 +75,7 @@ def build_cached(problem):
     step = train.jit_step(train.make_train_step(*parts))
 
     def run(start, stop):
-        nonlocal state
+        nonlocal state, metrics
         for i in range(start, stop):
             state, metrics = step(state, models.Variables({}), batch(i))
         return float(metrics["loss"])

@@ -1,8 +1,8 @@
 """The models, weights and data of `peers.py`, in numpy alone: the same for everybody.
 
-A network is written once, over the layers that a library brings: `dense`, `conv`, `norm`
-(which make a layer by name), `relu`, `gelu`, `pool`, `mean` and `attention`. No dropout
-and no BatchNorm, which libraries define differently.
+A network is written once, over the layers that a library brings: `dense`, `conv`,
+`norm` (which make a layer by name), `relu`, `gelu`, `pool`, `mean` and `attention`. No
+dropout and no BatchNorm, which libraries define differently.
 """
 
 from typing import Any, NamedTuple
@@ -21,19 +21,20 @@ class Pair(NamedTuple):
     feature: int
     shape: tuple[int, ...]
     batch: int
+    steps: int  # in a turn
 
 
 PAIRS = {
-    "mlp": Pair("mlp", (1200, 1200), (256,), 128, (784,), 128),
-    "cnn": Pair("cnn", (64, 128), (16, 32), 128, (32, 32, 3), 64),
-    "transformer": Pair("transformer", (128,) * 4, (64,) * 2, 128, (32, 16), 128),
+    "mlp": Pair("mlp", (1200, 1200), (256,), 128, (784,), 128, 50),
+    "cnn": Pair("cnn", (64, 128), (16, 32), 128, (32, 32, 3), 64, 10),
+    "transformer": Pair("transformer", (128,) * 4, (64,) * 2, 128, (32, 16), 64, 10),
 }
 
 
 def quick(pair):
     """A pair small enough to try the programs with."""
-    few = len(pair.student)
-    return pair._replace(teacher=(16,) * (few + 1), student=(8,) * few, batch=8)
+    depth = len(pair.student)
+    return pair._replace(teacher=(16,) * depth, student=(8,) * depth, batch=8)
 
 
 def network(net, kind, widths, feature, x):

@@ -1,4 +1,4 @@
-"""The contender of `peers.py` that is torchdistill: its losses and hooks, on a CPU."""
+"""The contender of `peers.py` that is torchdistill: its loss, in a plain loop."""
 
 import importlib
 from typing import Any
@@ -8,7 +8,6 @@ from peers_models import EPSILON, HEADS, RATE, SOFT, TEMPERATURE, network
 
 torch: Any = importlib.import_module("torch")
 mid_level: Any = importlib.import_module("torchdistill.losses.mid_level")
-forward_hook: Any = importlib.import_module("torchdistill.core.forward_hook")
 nn, functional = torch.nn, torch.nn.functional
 
 
@@ -67,7 +66,7 @@ class Network(nn.Module):
 
 
 def build(problem):
-    """A plain loop, as in torchdistill's examples; images are channels-last."""
+    """A plain loop, with a hook for the feature; images are channels-last."""
     pair = problem.pair
     memory = torch.channels_last if pair.kind == "cnn" else torch.contiguous_format
     teacher = Network(pair, pair.teacher, problem.teacher).to(memory_format=memory)
@@ -78,13 +77,12 @@ def build(problem):
         x, y = torch.from_numpy(arrays["image"]), torch.from_numpy(arrays["label"])
         return x.permute(0, 3, 1, 2) if pair.kind == "cnn" else x, y.long()
 
+    loss: Any = None
     # begin
-    device = torch.device("cpu")
-    watched = forward_hook.ForwardHookManager(device)
-    followed = forward_hook.ForwardHookManager(device)
-    path = "head" if problem.method == "kd" else "feature"
-    watched.add_hook(student, path, requires_input=False, requires_output=True)
-    followed.add_hook(teacher, path, requires_input=False, requires_output=True)
+    kept: dict[str, Any] = {}
+    if problem.method == "hint":
+        student.feature.register_forward_hook(lambda m, x, out: kept.update(ours=out))
+        teacher.feature.register_forward_hook(lambda m, x, out: kept.update(theirs=out))
     kd = mid_level.KDLoss(
         "head", "output", "head", "output", temperature=TEMPERATURE, alpha=1 - SOFT
     )
@@ -92,18 +90,17 @@ def build(problem):
     teacher.eval()
 
     def train(start, stop):
+        nonlocal loss
         for i in range(start, stop):
             x, y = batch(i)
             logits = student(x)
             with torch.no_grad():
-                teacher(x)
-            ours, theirs = watched.pop_io_dict(), followed.pop_io_dict()
+                followed = teacher(x)
             if problem.method == "kd":
-                loss = kd(ours, theirs, y)
+                ours, theirs = {"output": logits}, {"output": followed}
+                loss = kd({"head": ours}, {"head": theirs}, y)
             else:
-                soft = functional.mse_loss(
-                    ours["feature"]["output"], theirs["feature"]["output"]
-                )
+                soft = functional.mse_loss(kept["ours"], kept["theirs"])
                 loss = SOFT * soft + (1 - SOFT) * functional.cross_entropy(logits, y)
             optimizer.zero_grad()
             loss.backward()

@@ -29,12 +29,11 @@ class Network(nnx.Module, Operations):
                 )
                 made[name].scale.set_value(jnp.asarray(a))
             else:
-                shape = a.shape[-2:]
-                conv = a.ndim == 4
+                inputs, outputs = a.shape[-2:]
                 made[name] = (
-                    nnx.Conv(*shape, (3, 3), rngs=rngs)
-                    if conv
-                    else nnx.Linear(*shape, rngs=rngs)
+                    nnx.Conv(inputs, outputs, (3, 3), rngs=rngs)
+                    if a.ndim == 4
+                    else nnx.Linear(inputs, outputs, rngs=rngs)
                 )
                 made[name].kernel.set_value(jnp.asarray(a))
             made[name].bias.set_value(jnp.asarray(b))
