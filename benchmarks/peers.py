@@ -29,6 +29,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 from peers_models import PAIRS, make_problem, quick
 
@@ -40,7 +41,7 @@ CONTENDERS = {
     "jaxkd, cached teacher": ("peers_jaxkd", "build_cached", ["jaxkd"]),
     "jax by hand": ("peers_jax", "build", ["jax", "flax", "optax"]),
     "keras": ("peers_keras", "build", ["keras", "jax"]),
-    "tunix": ("peers_tunix", "build", ["google-tunix"]),
+    "tunix": ("peers_tunix", "build", ["google-tunix", "pandas"]),
     "torchdistill": ("peers_torch", "build", ["torchdistill", "torch"]),
 }
 KD_ALONE = {"tunix"}  # it has no loss on a feature of a vision model
@@ -56,7 +57,10 @@ def contend(name, pair, method, steps):
     """A child: says its first losses, then trains for as long as it is told to."""
     speak = sys.stdout
     sys.stdout = sys.stderr  # of libraries that print
-    file, function, _ = CONTENDERS[name]
+    file, function, needs = CONTENDERS[name]
+    for module in {"torch", "pandas"} - set(needs):  # imported by some where found
+        absent: Any = None
+        sys.modules[module] = absent
     problem = make_problem(pair, method, max(steps, CHECKED))
     train = getattr(importlib.import_module(file), function)(problem)
     before = megabytes()
