@@ -91,7 +91,7 @@ class Child:
         self.process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=quiet, text=True
         )
-        self.first = self.read()
+        self.first = {}
 
     def read(self):
         assert self.process.stdout is not None
@@ -126,6 +126,8 @@ def compare(kind, method, names, parsed):
         for name in names
         if method == "kd" or name not in KD_ALONE
     ]
+    for child in children:  # they begin side by side
+        child.first = child.read()
     for i in range(parsed.rounds):
         for child in children if i % 2 == 0 else children[::-1]:
             child.go()

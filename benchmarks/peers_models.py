@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 PAIRS = {
     "mlp": Pair("mlp", (1200, 1200), (256,), 128, (784,), 128, 50),
     "cnn": Pair("cnn", (64, 128), (16, 32), 128, (32, 32, 3), 64, 10),
-    "transformer": Pair("transformer", (128,) * 4, (64,) * 2, 128, (32, 16), 64, 10),
+    "transformer": Pair("transformer", (128,) * 4, (64,) * 2, 128, (32, 16), 32, 10),
 }
 
 
