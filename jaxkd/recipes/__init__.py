@@ -52,6 +52,7 @@ from jaxkd.recipes._sources import damage_images, load_images
 from jaxkd.recipes._stages import Runner, Stage, make_stage
 from jaxkd.recipes._systems.cifar import CifarConfig, cifar
 from jaxkd.recipes._systems.datafree import DatafreeConfig, datafree
+from jaxkd.recipes._systems.embeddings import EmbeddingsConfig, embeddings
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.pitch import PitchConfig, pitch
 from jaxkd.recipes._systems.policy import PolicyConfig, policy
@@ -79,6 +80,7 @@ __all__ = [
     "DemoConfig",
     "Digits",
     "Distil",
+    "EmbeddingsConfig",
     "Experiment",
     "Export",
     "Exportable",
@@ -122,6 +124,7 @@ __all__ = [
     "damage_images",
     "datafree",
     "demo",
+    "embeddings",
     "evaluate_all",
     "explain",
     "export_formats",

@@ -17,6 +17,7 @@ from jaxkd.recipes._result import Result
 from jaxkd.recipes._settings import from_json
 from jaxkd.recipes._systems.cifar import CifarConfig, cifar
 from jaxkd.recipes._systems.datafree import DatafreeConfig, datafree
+from jaxkd.recipes._systems.embeddings import EmbeddingsConfig, embeddings
 from jaxkd.recipes._systems.mnist import MnistConfig, mnist
 from jaxkd.recipes._systems.pitch import PitchConfig, pitch
 from jaxkd.recipes._systems.policy import PolicyConfig, policy
@@ -119,6 +120,12 @@ RECIPES: Mapping[str, Recipe] = {
         TextConfig,
         "sentences: all-MiniLM-L6-v2 fine-tuned teaches students of three and two "
         "layers",
+    ),
+    "embeddings": _of(
+        embeddings,
+        EmbeddingsConfig,
+        "sentence embeddings: all-MiniLM-L6-v2 teaches students of two layers, without "
+        "labels",
     ),
 }
 

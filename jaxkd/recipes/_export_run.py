@@ -33,13 +33,14 @@ def export_run(
     Args:
         folder: of an experiment's run, such as :func:`mnist`'s or :func:`text`'s, of
             :func:`demo`'s, or of :func:`compress`'s on images by name.
-        formats: names of :func:`export_formats`; of :func:`text` also
-            ``"huggingface"``.
+        formats: names of :func:`export_formats`; of :func:`text` and
+            :func:`embeddings` also ``"huggingface"``.
         name: which model: by its folder in ``exported``; of a compression,
             ``"student"``, ``"teacher"`` or the name of a stage.
 
     Returns:
-        The artefacts' folders, ``exported/NAME-FORMAT``; weights alone get no card.
+        The artefacts' folders, ``exported/NAME-FORMAT``; weights alone get no card,
+        nor does a model whose outputs are no classes, such as :func:`embeddings`'s.
 
     Raises:
         FileNotFoundError: if the folder holds no finished run, or has no such model.
@@ -63,7 +64,7 @@ def export_run(
             found.formats[wanted](found.variables, target)
             continue
         artefact = export_one(found, wanted, target)
-        if artefact.manifest["kind"] != "safetensors":
+        if artefact.manifest["kind"] != "safetensors" and "label" in found.test:
             write_card(target, artefact, teacher, found)
     return made
 

