@@ -138,7 +138,8 @@ def plot_class_changes(
     axes.set_ylabel("change of accuracy [points]")
     axes.set_title(title)
     axes.grid(alpha=0.3, axis="y")
-    axes.legend(loc="best", fontsize=9)
+    # Below, for among many bars there is no free place.
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     figure.savefig(file)
 
 
