@@ -11,6 +11,7 @@ from jaxkd.data._arrays import (
 from jaxkd.data._audio import read_audio
 from jaxkd.data._dataset import Dataset
 from jaxkd.data._grain import GrainBatches, Source, grain_batches
+from jaxkd.data._idx import read_idx
 from jaxkd.data._images import read_images
 from jaxkd.data._mel import log_mel
 from jaxkd.data._prepare import prepare
@@ -33,6 +34,7 @@ __all__ = [
     "log_mel",
     "prepare",
     "read_audio",
+    "read_idx",
     "read_images",
     "read_npz",
     "read_parquet",

@@ -20,8 +20,8 @@ def load_images(source: str, *, validation: int = 1000) -> Splits:
             with ``train_images``, ``train_labels``, ``test_images`` and
             ``test_labels``, or ``x_train``, ``y_train`` and so on; a folder with
             ``train`` and ``test`` in it, and in each a folder of images for each
-            class; or the name of a prepared TFDS dataset with ``image`` and ``label``,
-            such as ``"mnist"``.
+            class; a folder of IDX files, as MNIST is given; or the name of a prepared
+            TFDS dataset with ``image`` and ``label``, such as ``"mnist"``.
         validation: how many of the training examples are set aside: the last ones of a
             fixed permutation. The digits have a validation part of their own.
 
@@ -44,6 +44,9 @@ def load_images(source: str, *, validation: int = 1000) -> Splits:
     elif all((pathlib.Path(source) / part).is_dir() for part in _PARTS):
         parts, names = _from_folder(source)
         about = f"{pathlib.Path(source).name}, a folder of images."
+    elif any(pathlib.Path(source).glob("train-images-idx3-ubyte*")):
+        parts = {part: data.read_idx(source, split=part).arrays for part in _PARTS}
+        about = f"{pathlib.Path(source).name}, files of IDX."
     else:
         parts = {part: data.tfds_arrays(source, part) for part in _PARTS}
         about = f"{source}, from TFDS."

@@ -1,5 +1,6 @@
 """One step on many devices: under jit over a mesh, under pmap, under shard_map."""
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -226,6 +227,8 @@ def _spread(mesh: Mesh, batch_axis: int, batch: Batch) -> Batch:
                 f"{share})."
             )
         batch = pad_batch(batch, share)
+    if mesh.size == 1 and all(type(x) is np.ndarray for x in batch.values()):
+        return dict(batch)  # jit brings them to where the state is, and faster
     if processes == 1:
         return jax.device_put(dict(batch), rows)
     return {
@@ -241,8 +244,10 @@ def _bring(
     spread: Callable[[Batch], Batch],
 ) -> TrainStep:
     """Brings a caller's arrays to the devices of a compiled step."""
-    placed: list[Any] = [None, None]  # the caller's teacher, and our copy of it
-    returned: list[TrainState] = []
+    theirs = jax.tree.flatten(None)  # the caller's teacher, and our copy of it
+    placed: Tree = None
+    returned: TrainState | None = None
+    program: Any = None
 
     def run(
         state: TrainState,
@@ -251,23 +256,21 @@ def _bring(
         *,
         axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
-        if not _same_arrays(teacher_variables, placed[0]):
-            placed[:] = [
-                jax.tree.map(lambda x: x, teacher_variables),
-                place_teacher(teacher_variables),
-            ]
-        own = bool(returned) and returned.pop() is state
-        state = state if own else place_state(state)
-        state, metrics = compiled(state)(state, placed[1], spread(batch))
-        returned.append(state)
+        nonlocal theirs, placed, returned, program
+        given = jax.tree.flatten(teacher_variables)
+        if not _same_arrays(given, theirs):
+            theirs, placed = given, place_teacher(teacher_variables)
+        if state is not returned:
+            program, state = compiled(state), place_state(state)
+        returned = None  # its buffers are given away, even if the call fails
+        state, metrics = program(state, placed, spread(batch))
+        returned = state
         return state, metrics
 
     return run
 
 
-def _same_arrays(a: Tree, b: Tree) -> bool:
-    """Whether two trees hold the very same arrays."""
-    if jax.tree.structure(a) != jax.tree.structure(b):
-        return False
-    ours, theirs = jax.tree.leaves(a), jax.tree.leaves(b)
-    return all(x is y for x, y in zip(ours, theirs, strict=True))
+def _same_arrays(a: tuple[list[Any], Any], b: tuple[list[Any], Any]) -> bool:
+    """Whether two flattened trees hold the very same arrays."""
+    (ours, structure), (theirs, other) = a, b
+    return structure == other and all(map(operator.is_, ours, theirs))

@@ -1,4 +1,6 @@
+import gzip
 import itertools
+import pathlib
 import sys
 import tarfile
 
@@ -251,6 +253,57 @@ def test_what_is_wrong_with_tokens_is_said(tokenizer, tmp_path):
         data.tokenize(["a"], tokenizer, max_length=2)
     with pytest.raises(ValueError, match="`texts` is empty"):
         data.tokenize([], tokenizer, max_length=4)
+
+
+def idx(code, array, dtype):
+    head = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    return head + array.astype(dtype).tobytes()
+
+
+def test_idx(tmp_path):
+    images = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+    labels = np.array([3, 0, 1, 2], np.uint8)
+    for part, rows in {"train": slice(0, 3), "t10k": slice(3, 4)}.items():
+        stem = f"{tmp_path}/{part}"
+        pathlib.Path(f"{stem}-images-idx3-ubyte").write_bytes(
+            idx(8, images[rows], ">u1")
+        )
+        with gzip.open(f"{stem}-labels-idx1-ubyte.gz", "wb") as file:
+            file.write(idx(12, labels[rows], ">i4"))
+    train = data.read_idx(tmp_path)
+    np.testing.assert_array_equal(train.arrays["image"], images[:3])
+    np.testing.assert_array_equal(train.arrays["label"], labels[:3])
+    assert (train.arrays["image"].dtype, train.arrays["label"].dtype) == ("u1", "i4")
+    test = data.read_idx(tmp_path, split="test", classes=("a", "b", "c"))
+    assert test.arrays["label"].tolist() == [2]
+    assert test.classes == ("a", "b", "c")
+    with pytest.raises(ValueError, match=r"label 3 at position 0 is outside \[0, 3\)"):
+        data.read_idx(tmp_path, classes=("a", "b", "c"))
+    with pytest.raises(ValueError, match="must be 'train' or 'test', got 'valid'"):
+        data.read_idx(tmp_path, split="valid")
+
+
+def test_idx_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file .*, nor train-images.*\.gz"):
+        data.read_idx(tmp_path)
+    image, label = (
+        tmp_path / f"train-{x}-ubyte" for x in ("images-idx3", "labels-idx1")
+    )
+    whole = idx(8, np.zeros((2, 2, 2)), ">u1")
+    label.write_bytes(idx(8, np.zeros(3), ">u1"))
+    for content in (whole[:-1], whole + b"0", whole[:7], b"\0\0\7\1", b"hello", b""):
+        image.write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot read .*images-idx3-ubyte: it "):
+            data.read_idx(tmp_path)
+    image.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"train: .*different lengths"):
+        data.read_idx(tmp_path)
+    image.unlink()
+    packed = image.with_name(f"{image.name}.gz")
+    for content in (gzip.compress(whole)[:-9], b"hello"):
+        packed.write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot read .*ubyte\.gz"):
+            data.read_idx(tmp_path)
 
 
 def test_npz(tmp_path):

@@ -97,6 +97,17 @@ def test_images_come_from_npz(tmp_path):
     np.savez(tmp_path / "short.npz", **{short[k]: v for k, v in arrays.items()})
     same = recipes.load_images(str(tmp_path / "short.npz"), validation=10)
     np.testing.assert_array_equal(same.test["image"], splits.test["image"])
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    for part, name in {"train": "train", "test": "t10k"}.items():
+        for kind, dims in {"images": 3, "labels": 1}.items():
+            array = arrays[f"{part}_{kind}"].astype(np.uint8)
+            head = bytes([0, 0, 8, dims]) + np.array(array.shape, ">u4").tobytes()
+            file_of = folder / f"{name}-{kind}-idx{dims}-ubyte"
+            file_of.write_bytes(head + array.tobytes())
+    same = recipes.load_images(str(folder), validation=10)
+    np.testing.assert_array_equal(same.test["image"], splits.test["image"])
+    np.testing.assert_array_equal(same.train["label"], splits.train["label"])
     with pytest.raises(ValueError, match="30 of 30 training examples"):
         recipes.load_images(str(file), validation=30)
     np.savez(file, **{k: v for k, v in arrays.items() if k != "test_labels"})
