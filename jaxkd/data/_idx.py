@@ -32,7 +32,7 @@ def read_idx(
         classes: the names of the classes, if you like to give them.
 
     Returns:
-        A :class:`Dataset`; ``image``, uint8 ``[n, h, w]``, and ``label``, int32 ``[n]``.
+        A :class:`Dataset` of ``image``, uint8 ``[n, h, w]``, and ``label``, int32 ``[n]``.
 
     Raises:
         FileNotFoundError: if a file is not there.
@@ -82,7 +82,7 @@ def _read(path: str) -> np.ndarray:
 
 
 def _parse(content: bytes) -> np.ndarray:
-    """An array: two zeros, its dtype, its rank, its shape, its numbers; all big-endian."""
+    """An array: zeros, its dtype, its rank, its shape, its numbers; all big-endian."""
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _DTYPES:
         raise ValueError("it is no file of the IDX format")
     dtype, start = np.dtype(_DTYPES[content[2]]), 4 + 4 * content[3]
