@@ -32,7 +32,7 @@ def read_idx(
         classes: the names of the classes, if you like to give them.
 
     Returns:
-        A :class:`Dataset` of ``image``, uint8 ``[n, h, w]``, and ``label``, int32 ``[n]``.
+        A :class:`Dataset`: ``image``, uint8 ``[n, h, w]``, ``label``, int32 ``[n]``.
 
     Raises:
         FileNotFoundError: if a file is not there.
