@@ -54,7 +54,7 @@ def compare(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
     Returns:
         The header, then a tuple of texts for each model. Each number is followed by its
-        ratio to the first row's.
+        ratio to the first row's. Where nobody counted agreement, it has no column.
 
     Examples:
         >>> from jaxkd import report
@@ -66,10 +66,13 @@ def compare(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         ('small', '98.00 (1.000×)', '90.00 (0.900×)', '100 (÷4.0)', '20 (÷20.0)')
     """
     teacher = rows[0]
-    return [
+    table = [
         ("model", f"{_quality(rows)} %", *_HEADER),
         *(_cells(row, None if row is teacher else teacher) for row in rows),
     ]
+    if any(row.agreement for row in rows):
+        return table
+    return [(name, share, *rest) for name, share, _, *rest in table]
 
 
 def _cells(row: Row, teacher: Row | None) -> tuple[str, ...]:
@@ -190,6 +193,7 @@ def plot_accuracy_against_size(
         ticker = require("matplotlib.ticker")
         axes.xaxis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
     axes.xaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="x", which="both", length=3.5)  # labels on one line
     axes.set_xlabel(
         "size of the exported model [kB, log scale; like sizes drawn side by side]"
     )

@@ -3,6 +3,7 @@
 import base64
 import html
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line);
-  text-align: right; white-space: nowrap; }
+  text-align: right; white-space: nowrap; vertical-align: top; }
+th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; height: auto; background: white; }
 """
@@ -82,7 +84,7 @@ def _section(part: Part) -> str:
 
 def _table(table: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
-        inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+        inner = "".join(f"<{tag}>{_cell(cell)}</{tag}>" for cell in cells)
         return f"<tr>{inner}</tr>"
 
     header, *rows = table
@@ -91,3 +93,9 @@ def _table(table: Sequence[Sequence[str]]) -> str:
         f'<div class="wide"><table>\n<thead>{line(header, "th")}</thead>\n'
         f"<tbody>\n{body}\n</tbody>\n</table></div>"
     )
+
+
+def _cell(text: str) -> str:
+    """The text, with a ratio to another row's number on a line of its own."""
+    ratio = r" (\((?:÷[\d.,]+|[\d.,]+×)\))$"
+    return re.sub(ratio, r"<br><small>\1</small>", html.escape(text))

@@ -20,7 +20,7 @@ class Reader(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img"):
+        if tag not in ("br", "img", "meta"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -48,13 +48,15 @@ def test_a_page_holds_everything_and_points_nowhere(tmp_path):
     report.plot_learning_curves(curves, picture, title="curves")
     assert is_png(picture)
     parts = [
-        report.Part("first <b>", ["x < y & z"], [("name", "n"), ("<i>", "1")]),
+        report.Part("first <b>", ["x < y & z"], [("name", "n"), ("<i>", "1 (÷2.0)")]),
         report.Part("second", picture=picture),
     ]
     report.write_page(tmp_path / "page.html", "a > b", parts)
     page = read(tmp_path / "page.html")
     for words in ("a > b", "first <b>", "x < y & z", "<i>"):
         assert words in page.text
+    # A ratio stands on a line of its own; other brackets stay where they are.
+    assert "<td>1<br><small>(÷2.0)</small></td>" in (tmp_path / "page.html").read_text()
     kinds = [tag for tag, _ in page.tags]
     assert (kinds.count("tr"), kinds.count("img"), kinds.count("script")) == (2, 1, 0)
     (image,) = (found for tag, found in page.tags if tag == "img")

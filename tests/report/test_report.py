@@ -37,6 +37,16 @@ def test_cells_are_numbers_and_ratios_to_the_first_row():
     )
 
 
+def test_agreement_that_nobody_counted_has_no_column():
+    rows = [row._replace(agreement=()) for row in ROWS]
+    header, teacher, student = report.compare(rows)
+    assert header[:3] == ("model", "accuracy %", "parameters")
+    assert teacher[:3] == ("teacher", "98.00 ± 1.41", "400")
+    assert student[:3] == ("student", "92.00 ± 2.83 (0.939×)", "100 (÷4.0)")
+    partly = report.compare([ROWS[0], rows[1]])
+    assert partly[2][2] == "–"
+
+
 def test_markdown_has_a_line_for_each_model():
     lines = report.markdown_table(ROWS).splitlines()
     assert len(lines) == 4
