@@ -314,17 +314,35 @@ def nearest(name: str, known: Iterable[str]) -> str:
         known: the names there are; of a dict of arrays, their shapes are told too.
 
     Returns:
-        ``"did you mean 'a'? There are: 'a', 'b'."``, or words for no names at all.
+        ``"did you mean 'a'? Known are 'a', 'b'."``, or words for no names at all.
     """
     names = sorted(known)
     if not names:
-        return "there are none."
+        return "none are known."
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     arrays = known if isinstance(known, Mapping) else {}
     shapes = {n: f" {x.shape}" for n, x in arrays.items() if hasattr(x, "shape")}
     shown = ", ".join(f"{n!r}{shapes.get(n, '')}" for n in names[:40])
-    return f"{hint}There are: {shown}{', ...' if len(names) > 40 else ''}."
+    there = "Known are" if hint else "known are"
+    return f"{hint}{there} {shown}{', ...' if len(names) > 40 else ''}."
+
+
+def check_batch_type(batch: Any, name: str = "a batch") -> None:
+    """Raises unless something is a dict of arrays, as every batch is.
+
+    Args:
+        batch: what was given.
+        name: what it was given as, for the message.
+
+    Raises:
+        TypeError: if it is no mapping.
+    """
+    if not isinstance(batch, Mapping):
+        raise TypeError(
+            f"{name} must be a dict of arrays, such as {{'x': x, 'label': y}}, got a "
+            f"{type(batch).__name__}."
+        )
 
 
 def get(batch: Mapping[str, Any], key: str, reader: str) -> Any:
@@ -342,5 +360,6 @@ def get(batch: Mapping[str, Any], key: str, reader: str) -> Any:
         KeyError: if the batch has no such entry.
     """
     if key not in batch:
-        raise KeyError(f"{reader} needs batch[{key!r}]; {nearest(key, batch)}")
+        there = nearest(key, batch) if batch else "it got nothing."
+        raise KeyError(f"{reader} needs batch[{key!r}]; {there}")
     return batch[key]

@@ -233,7 +233,7 @@ class Checkpointer:
         if steps:
             raise CheckpointError(
                 f"all {len(steps)} checkpoints in {self._directory} are damaged: see "
-                "the warnings. Those set aside no longer stand in the way of a new run."
+                "the warnings. They were set aside: run again to begin this part anew."
             )
         return None
 

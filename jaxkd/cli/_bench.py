@@ -4,6 +4,8 @@ import argparse
 import pathlib
 from typing import Any
 
+from jaxkd.cli._options import say
+
 
 def add_to(commands: Any) -> None:
     """Adds the command.
@@ -50,7 +52,13 @@ def run(parsed: argparse.Namespace) -> None:
     """
     from jaxkd import deploy
 
+    kinds = {path: deploy.load(path).manifest["kind"] for path in parsed.artefacts}
+    runnable = [path for path, kind in kinds.items() if kind != "safetensors"]
+    for path in set(kinds).difference(runnable):
+        say(f"{path} holds weights alone, which cannot be run: left out.")
+    if not runnable:
+        raise ValueError("there is nothing to measure: no artefact can be run.")
     found = deploy.measure_together(
-        parsed.artefacts, batch_sizes=parsed.batch, rounds=parsed.rounds
+        runnable, batch_sizes=parsed.batch, rounds=parsed.rounds
     )
     print(deploy.table(found))

@@ -100,7 +100,9 @@ def run_recipe(
     report.print_table(console, result.rows)
     for paragraph in getattr(result, "words", ()):
         console.print(paragraph, end="\n\n")
-    where = f"{parsed.out}/report.md and {parsed.out}/report.png"
+    page = parsed.out / "report.html"
+    first = page if page.exists() else parsed.out / "report.png"
+    where = f"{parsed.out}/report.md and {first}"
     console.print(f"Report:  {where}", soft_wrap=True)
     return result
 

@@ -57,11 +57,12 @@ def run(parsed: argparse.Namespace) -> None:
     if not 0 < parsed.port < 2**16:
         raise ValueError(f"--port must be from 1 to 65535, got {parsed.port}.")
     artefact = deploy.load(parsed.artefact)
-    print(f"jaxkd: http://{parsed.host}:{parsed.port}/predict", file=sys.stderr)
+    address = f"jaxkd: http://{parsed.host}:{parsed.port}/predict"
     deploy.serve(
         artefact,
         host=parsed.host,
         port=parsed.port,
+        ready=lambda: print(address, file=sys.stderr),
         max_batch=parsed.max_batch,
         max_body=parsed.max_body,
     )

@@ -309,7 +309,10 @@ def check_quantizable(x: Array, name: str) -> None:
         TypeError: if it is not floating point.
     """
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{name!r} must be floating point to quantize, got {x.dtype}.")
+        masks = "; masks? pruning gives (params, masks)" if x.dtype == bool else ""
+        raise TypeError(
+            f"{name!r} must be floating point to quantize, got {x.dtype}{masks}."
+        )
     if x.size == 0:
         raise ValueError(f"{name!r} is empty, so it cannot be quantized.")
     if not isinstance(x, Tracer) and not bool(jnp.isfinite(x).all()):

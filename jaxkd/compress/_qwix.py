@@ -1,10 +1,10 @@
 """Quantized arrays to and from those of qwix, to the bit."""
 
-import importlib
 from typing import Any
 
 from jax import numpy as jnp
 
+from jaxkd._extras import require
 from jaxkd.compress._formats import AFFINE4, AFFINE8, NF4, Format, pack
 from jaxkd.compress._records import QuantizedArray
 
@@ -33,7 +33,7 @@ def to_qwix(small: QuantizedArray) -> Any:
         ModuleNotFoundError: if qwix is not installed.
         ValueError: if qwix has no such format.
     """
-    qwix = _require()
+    qwix = require("qwix", "qwix", "making qwix arrays")
     kinds = _AFFINE if small.format.affine else _SYMMETRIC
     kind = next((k for k, f in kinds.items() if _fits(small.format, f)), None)
     if kind is None:
@@ -102,12 +102,3 @@ def _granularity(
             "last besides the channels."
         )
     return axis, shape[tiled[0]] // scales[tiled[0]]
-
-
-def _require() -> Any:
-    try:
-        return importlib.import_module("qwix")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "making qwix arrays needs qwix: pip install 'jaxkd[qwix]'."
-        ) from error

@@ -184,11 +184,13 @@ def check_arrays(arrays: Arrays, batch_size: int = 1) -> dict[str, np.ndarray]:
         A dict of NumPy arrays.
 
     Raises:
+        TypeError: if they are no dict.
         ValueError: if there are no examples, lengths differ, or the batch size is not
             positive.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+    _checks.check_batch_type(arrays, "`arrays`")
     arrays = {name: np.asarray(x) for name, x in arrays.items()}
     lengths = {name: len(x) if x.ndim else None for name, x in arrays.items()}
     if not lengths or 0 in lengths.values():

@@ -2,13 +2,12 @@
 
 import contextlib
 import functools
-import importlib
 import lzma
 import pathlib
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -51,28 +50,6 @@ def class_folder(path: pathlib.PurePosixPath) -> str | None:
             f"{path} lies in no folder of a class; give `class_of` to say the class."
         )
     return path.parent.name
-
-
-def need(module: str, doing: str, extra: str = "data") -> Any:
-    """Imports a module of an extra.
-
-    Args:
-        module: its name.
-        doing: who needs it, for the error.
-        extra: what to install.
-
-    Returns:
-        The module.
-
-    Raises:
-        ModuleNotFoundError: if it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{doing} needs {error.name}: pip install 'jaxkd[{extra}]'."
-        ) from error
 
 
 def walk(

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxkd._extras import require
 from jaxkd.data._arrays import Transform
-from jaxkd.data._dataset import need
 from jaxkd.data._order import Order
 
 _AHEAD = 4  # batches, each read by a thread
@@ -34,7 +34,7 @@ class GrainBatches:
     def __init__(
         self, source: Source, order: Order, transform: Transform | None
     ) -> None:
-        self._grain = need("grain", "reading ahead")
+        self._grain = require("grain", "data", "reading ahead")
         self._source = source
         self._order = order
         self._transform = transform

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.data._dataset import ClassOf, Dataset, class_folder, collect, need, walk
+from jaxkd._extras import require
+from jaxkd.data._dataset import ClassOf, Dataset, class_folder, collect, walk
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -114,8 +115,8 @@ def decode_image(content: bytes, shape: tuple[int, int, int] | None) -> np.ndarr
         ValueError: if it cannot be read, has more than 8 bits a channel, or so many
             pixels that Pillow takes it for an attack.
     """
-    image_module = need("PIL.Image", "reading images")
-    operations = need("PIL.ImageOps", "reading images")
+    image_module = require("PIL.Image", "data", "reading images")
+    operations = require("PIL.ImageOps", "data", "reading images")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", image_module.DecompressionBombWarning)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from jaxkd import _checks
-from jaxkd.data._dataset import need
+from jaxkd._extras import require
 from jaxkd.data._prepare_images import plan_images
 from jaxkd.data._prepare_npz import plan_npz
 
@@ -100,8 +100,8 @@ def prepare(
 
 
 def _write(staging: pathlib.Path, name: str, plan: Plan) -> pathlib.Path:
-    tfds = need("tensorflow_datasets", "writing a TFDS dataset")
-    need("array_record", "writing a TFDS dataset")
+    tfds = require("tensorflow_datasets", "data", "writing a TFDS dataset")
+    require("array_record", "data", "writing a TFDS dataset")
 
     with tfds.core.registered.skip_registration():
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.data._dataset import class_folder, need, walk
+from jaxkd._extras import require
+from jaxkd.data._dataset import class_folder, walk
 from jaxkd.data._images import SUFFIXES, check_shape, decode_image
 
 SPLITS = ("train", "validation", "test")
@@ -33,7 +34,7 @@ def plan_images(
     Raises:
         ValueError: if a file cannot be read, or a class is only in ``test``.
     """
-    tfds = need("tensorflow_datasets", "writing a TFDS dataset")
+    tfds = require("tensorflow_datasets", "data", "writing a TFDS dataset")
     check_shape(shape)
     shapes: dict[pathlib.PurePosixPath, tuple[int, ...]] = {}
     for path, content in walk(source, SUFFIXES, None):
@@ -138,7 +139,7 @@ def _common_shape(shapes: list[tuple[int, ...]]) -> tuple[int | None, int | None
 
 
 def _stored(content: bytes, shape: tuple[int, int, int] | None, channels: int) -> bytes:
-    module = need("PIL.Image", "reading images")
+    module = require("PIL.Image", "data", "reading images")
     with module.open(io.BytesIO(content)) as image:
         upright = image.getexif().get(_ORIENTATION, 1) == 1
         same = shape is None or image.size == (shape[1], shape[0])
@@ -159,7 +160,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
     Returns:
         The file's content.
     """
-    module = need("PIL.Image", "writing images")
+    module = require("PIL.Image", "data", "writing images")
     stream = io.BytesIO()
     module.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
         stream, "PNG"

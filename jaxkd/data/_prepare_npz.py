@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxkd._extras import require
 from jaxkd.data._arrays import check_arrays
-from jaxkd.data._dataset import encode, need
+from jaxkd.data._dataset import encode
 from jaxkd.data._prepare_images import SPLITS, encode_png, hold_out
 from jaxkd.data._tables import read_arrays
 
@@ -97,7 +98,7 @@ def _kinds(arrays: dict[str, np.ndarray]) -> dict[str, str]:
 def _features(
     splits: dict[str, dict[str, np.ndarray]],
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    tfds = need("tensorflow_datasets", "writing a TFDS dataset")
+    tfds = require("tensorflow_datasets", "data", "writing a TFDS dataset")
     features: dict[str, Any] = {}
     for name, x in splits["train"].items():
         if _is_images(name, x):

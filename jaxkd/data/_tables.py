@@ -9,8 +9,9 @@ import numpy as np
 from jax import numpy as jnp
 
 from jaxkd import _checks
+from jaxkd._extras import require
 from jaxkd.data._arrays import Arrays, check_arrays
-from jaxkd.data._dataset import Dataset, encode, need
+from jaxkd.data._dataset import Dataset, encode
 
 Columns: TypeAlias = Sequence[str] | Mapping[str, str] | None
 
@@ -90,8 +91,8 @@ def read_parquet(
         >>> dataset.arrays["label"].tolist(), dataset.classes
         ([1, 0], ('l', 's'))
     """
-    pyarrow = need("pyarrow", "reading Parquet", "parquet")
-    parquet = need("pyarrow.parquet", "reading Parquet", "parquet")
+    pyarrow = require("pyarrow", "parquet", "reading Parquet")
+    parquet = require("pyarrow.parquet", "parquet", "reading Parquet")
     file = _existing(file)
     try:
         with parquet.ParquetFile(file) as found:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxkd._extras import require
 from jaxkd.data._dataset import (
     ClassOf,
     Dataset,
     class_folder,
     collect,
     encode,
-    need,
     walk,
 )
 
@@ -106,7 +106,7 @@ def tokenize(
         >>> data.tokenize(["a b", "b"], tokenizer, max_length=3)["tokens"].tolist()
         [[1, 2, 0], [2, 0, 0]]
     """
-    module = need("tokenizers", "tokenizing", "text")
+    module = require("tokenizers", "text", "tokenizing")
     if not isinstance(tokenizer, module.Tokenizer):
         file = pathlib.Path(tokenizer)
         if not file.is_file():

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-_EXTRA = "pip install 'jaxkd[data]'"
+from jaxkd._extras import require
 
 
 def from_tfds(
@@ -112,15 +112,8 @@ def _example(source: Any, place: int) -> dict[str, Any]:
 
 
 def _open(name: str, split: str, data_dir: str | pathlib.Path | None) -> Any:
-    try:
-        import grain
-        import tensorflow_datasets as tfds
-        from tensorflow_datasets.core import DatasetNotFoundError
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"reading TFDS needs {error.name}: {_EXTRA}."
-        ) from error
-
+    grain = require("grain", "data", "reading TFDS")
+    tfds = require("tensorflow_datasets", "data", "reading TFDS")
     where = str(data_dir) if data_dir is not None else None
     try:
         source = tfds.data_source(
@@ -131,7 +124,7 @@ def _open(name: str, split: str, data_dir: str | pathlib.Path | None) -> Any:
             try_gcs=False,
             builder_kwargs={"file_format": "array_record"},
         )
-    except (DatasetNotFoundError, KeyError) as error:
+    except (tfds.core.DatasetNotFoundError, KeyError) as error:
         raise _not_found(name, where) from error
     except ValueError as error:
         raise ValueError(f"cannot read split {split!r} of {name}: {error}") from error

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from jaxkd import _checks, trees
+from jaxkd._extras import require
 from jaxkd._types import PRNGKey
 from jaxkd.deploy._bert_names import ARCHITECTURES, SIZES, their_name
-from jaxkd.deploy._folder import ArtefactError, require, staged
+from jaxkd.deploy._folder import ArtefactError, staged
 from jaxkd.deploy._weights import read_arrays
 from jaxkd.models import Bert, Variables
 
@@ -160,7 +161,7 @@ def write_bert(
     if kind == "distilbert" and module.eps != Bert.eps:
         raise ValueError(f"DistilBERT has eps={Bert.eps}, and the module {module.eps}.")
     tensors = _tensors(module, variables, kind)
-    safetensors = require("safetensors.numpy")
+    safetensors = require("safetensors.numpy", "deploy")
     saved = None if tokenizer is None else _plain_tokenizer(tokenizer)
     with staged(folder) as staging:
         _write_json(staging / _CONFIG, _config_of(module, kind, labels))

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 
 from jaxkd import compress
+from jaxkd._extras import require
 from jaxkd.deploy import _litert, _onnx
 from jaxkd.deploy._artefact import Artefact, load
 from jaxkd.deploy._blame import find_module
-from jaxkd.deploy._folder import WEIGHTS, ArtefactError, require, seal, staged
+from jaxkd.deploy._folder import WEIGHTS, ArtefactError, seal, staged
 from jaxkd.deploy._program import Program, describe, make_program
 from jaxkd.deploy._stablehlo import write_stablehlo
 from jaxkd.deploy._weights import read_arrays, write_arrays
@@ -62,8 +63,8 @@ def export(
         >>> artefact.predict({"image": jnp.ones((5, 4))}).shape
         (5, 3)
     """
-    require("safetensors.numpy")
-    require("flatbuffers")
+    require("safetensors.numpy", "deploy")
+    require("flatbuffers", "deploy")
     program = make_program(model, variables, inputs)
     return _publish(directory, "stablehlo", program, write_stablehlo, metadata)
 
@@ -95,7 +96,7 @@ def export_safetensors(
         ArtefactError: if the folder exists or cannot be written.
         ModuleNotFoundError: if the extra ``deploy`` is not installed.
     """
-    require("safetensors.numpy")
+    require("safetensors.numpy", "deploy")
     program = make_program(model, variables, inputs)
 
     def write(folder: pathlib.Path, program: Program) -> dict[str, Any]:

@@ -6,7 +6,6 @@ itself. Files it does not name are never read.
 
 import contextlib
 import hashlib
-import importlib
 import json
 import math
 import os
@@ -313,26 +312,3 @@ def _digest(manifest: Mapping[str, Any]) -> str:
     rest = {name: value for name, value in manifest.items() if name != "sha256"}
     text = json.dumps(rest, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def require(module: str, extra: str = "deploy", *, command: str = "") -> Any:
-    """Imports a module of an extra.
-
-    Args:
-        module: its name.
-        extra: the extra that brings it.
-        command: what else is to be run to install it.
-
-    Returns:
-        The module.
-
-    Raises:
-        ModuleNotFoundError: if it is not installed; the message says how to.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        install = f"pip install 'jaxkd[{extra}]'"
-        raise ModuleNotFoundError(
-            f"this needs {module.split('.')[0]}: {install}{command}."
-        ) from error

@@ -19,8 +19,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxkd._extras import require
 from jaxkd.deploy._blame import conversion
-from jaxkd.deploy._folder import LITERT, ArtefactError, check_program, require
+from jaxkd.deploy._folder import LITERT, ArtefactError, check_program
 from jaxkd.deploy._program import Program, input_specs
 
 _LENGTHS = (1, 4, 16)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -129,10 +130,9 @@ def _ask(worker: subprocess.Popen[str], folder: pathlib.Path, size: int) -> floa
         _stream(worker.stdin).flush()
     said = _stream(worker.stdout).readline()
     if not said:
-        raise ArtefactError(
-            f"{folder} could not be run in a fresh process: "
-            f"{_stream(worker.stderr).read().strip().splitlines()[-1:]}."
-        )
+        lines = _stream(worker.stderr).read().strip().splitlines()
+        last = re.sub(r"^[\w.]+Error: ", "", lines[-1] if lines else "it said nothing.")
+        raise ArtefactError(f"{folder} could not be run in a fresh process: {last}")
     return float(said)
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxkd._extras import require
 from jaxkd.deploy._blame import conversion
 from jaxkd.deploy._folder import (
     ONNX,
     ArtefactError,
     check_inputs,
     check_program,
-    require,
 )
 from jaxkd.deploy._program import Program, input_specs
 

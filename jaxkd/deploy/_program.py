@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from jaxkd import compress, trees
+from jaxkd import _checks, compress, trees
 from jaxkd.deploy._folder import ArtefactError
 from jaxkd.deploy._weights import is_key
 from jaxkd.models import Model, Variables
@@ -42,8 +42,16 @@ def make_program(
         A :class:`Program`.
 
     Raises:
+        TypeError: if one of the arguments is of another kind.
         ValueError: if the inputs have no common first axis.
     """
+    if not isinstance(model, Model) or not isinstance(variables, Variables):
+        raise TypeError(
+            "an export takes a Model, such as models.from_linen(module), and its "
+            "Variables, such as models.Variables(params, state); got a "
+            f"{type(model).__name__} and a {type(variables).__name__}."
+        )
+    _checks.check_batch_type(inputs, "`inputs`")
     examples = {name: _as_jax_sees(x) for name, x in inputs.items()}
     if len({x.shape[:1] for x in examples.values()} - {(), (0,)}) != 1:
         shapes = {name: x.shape for name, x in examples.items()}

@@ -2,14 +2,15 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from jaxkd._extras import require
 from jaxkd.deploy._artefact import Artefact
 from jaxkd.deploy._batcher import Batcher, Refusal
-from jaxkd.deploy._folder import check_inputs, require
+from jaxkd.deploy._folder import check_inputs
 
 
 def make_app(
@@ -88,7 +89,12 @@ def _check_limits(max_wait: float, **limits: int) -> None:
 
 
 def serve(
-    artefact: Artefact, *, host: str = "127.0.0.1", port: int = 8000, **limits: Any
+    artefact: Artefact,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    ready: Callable[[], Any] = lambda: None,
+    **limits: Any,
 ) -> None:
     """Serves an artefact until it is told to stop.
 
@@ -99,6 +105,7 @@ def serve(
         artefact: of :func:`load`.
         host: the address to listen on; this machine only by default.
         port: the port.
+        ready: called once the port is bound.
         **limits: of :func:`make_app`.
 
     Raises:
@@ -106,7 +113,10 @@ def serve(
     """
     server = require("uvicorn", "serve")
     app = make_app(artefact, **limits)
-    server.run(app, host=host, port=port, log_level="warning")
+    config = server.Config(app, host=host, port=port, log_level="warning")
+    socket = config.bind_socket()
+    ready()
+    server.Server(config).run(sockets=[socket])
 
 
 async def _body(request: Any, most: int) -> bytes:

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxkd.deploy._folder import PROGRAM, WEIGHTS, ArtefactError, check_program, require
+from jaxkd._extras import require
+from jaxkd.deploy._folder import PROGRAM, WEIGHTS, ArtefactError, check_program
 from jaxkd.deploy._program import Program, input_specs
 from jaxkd.deploy._weights import read_arrays, write_arrays
 
@@ -51,7 +52,7 @@ def read_stablehlo(
     Raises:
         ArtefactError: if the program is not one, or its weights are not its own.
     """
-    require("flatbuffers")
+    require("flatbuffers", "deploy")
     weights = read_arrays(folder / WEIGHTS)
     try:
         program = bytearray((folder / PROGRAM).read_bytes())

@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxkd import _checks, trees
+from jaxkd._extras import require
 from jaxkd._types import Tree
 from jaxkd.deploy._folder import (
     FILES,
@@ -19,7 +20,6 @@ from jaxkd.deploy._folder import (
     ArtefactError,
     check_files,
     read_manifest,
-    require,
 )
 
 _MAX_HEAD = 2**24
@@ -126,7 +126,7 @@ def write_arrays(file: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
         file: where to.
         arrays: ``{name: array}``.
     """
-    safetensors = require("safetensors.numpy")
+    safetensors = require("safetensors.numpy", "deploy")
     file.write_bytes(safetensors.save(dict(arrays)))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
+from jaxkd._extras import require
 from jaxkd._types import Batch, Params, PRNGKey, Tree
 from jaxkd.models._protocol import Model, Out, Variables, pick_features, read_inputs
 
@@ -55,13 +56,7 @@ def from_equinox(
         >>> out.logits.shape, out.features["layers/0"].shape
         ((2, 3), (2, 8))
     """
-    try:
-        import equinox as eqx
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "from_equinox needs Equinox: pip install 'jaxkd[equinox]'."
-        ) from error
-
+    eqx = require("equinox", "equinox", "from_equinox")
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     takes_key = "key" in inspect.signature(type(module).__call__).parameters
     values, static = eqx.partition(module, eqx.is_inexact_array)

@@ -13,6 +13,7 @@ from jaxkd.models._protocol import (
     Model,
     Out,
     Variables,
+    check_module,
     check_output,
     pick_features,
     random_streams,
@@ -44,6 +45,7 @@ def from_linen(
         A :class:`~jaxkd.models.Model`; all collections but ``params`` are its state.
 
     Raises:
+        TypeError: if it is no module of Linen.
         KeyError: at the call, for a missing input or an unknown feature.
 
     Examples:
@@ -55,6 +57,7 @@ def from_linen(
         >>> model.apply(params, state, batch).logits.shape
         (2, 3)
     """
+    check_module(module, nn.Module, "from_linen", "nn.Dense(3)")
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     switch = training_switch(module)
     dynamic: Any = module  # its signature is the user's

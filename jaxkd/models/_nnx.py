@@ -19,6 +19,7 @@ from jaxkd.models._protocol import (
     Model,
     Out,
     Variables,
+    check_module,
     check_output,
     pick_features,
     random_streams,
@@ -51,6 +52,7 @@ def from_nnx(
         variables its state.
 
     Raises:
+        TypeError: if it is no module of NNX.
         KeyError: at the call, for a missing input or an unknown feature.
 
     Examples:
@@ -63,6 +65,7 @@ def from_nnx(
         >>> model.apply(params, state, batch).logits.shape
         (2, 3)
     """
+    check_module(module, nnx.Module, "from_nnx", "nnx.Linear(4, 3, rngs=nnx.Rngs(0))")
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     switch = training_switch(module)
     graph, values, others = nnx.split(module, nnx.Param, ...)

@@ -176,7 +176,35 @@ def read_inputs(batch: Batch, inputs: Sequence[str]) -> list[Any]:
     Raises:
         KeyError: if one is missing.
     """
-    return [_checks.get(batch, name, "the model") for name in inputs]
+    for name in inputs:
+        if name not in batch:
+            raise KeyError(
+                f"the model needs batch[{name!r}]; {_checks.nearest(name, batch)} "
+                "The adapter's `inputs` say which entries the model takes."
+            )
+    return [batch[name] for name in inputs]
+
+
+def check_module(module: Any, kind: type, adapter: str, example: str) -> None:
+    """Raises unless a module is of the library that an adapter is for.
+
+    Args:
+        module: what was given.
+        kind: the class of that library's modules.
+        adapter: the adapter's name, for the message.
+        example: a module, for the message.
+
+    Raises:
+        TypeError: if it is not an instance.
+    """
+    if not isinstance(module, kind):
+        what = "a class" if isinstance(module, type) else f"a {type(module).__name__}"
+        library = ".".join(kind.__module__.split(".")[:2])
+        raise TypeError(
+            f"{adapter} takes a module of {library}, made, such as {example}; got "
+            f"{what}. For others there are from_linen, from_nnx, from_equinox and "
+            "from_function."
+        )
 
 
 def training_switch(module: Any) -> Callable[[bool], dict[str, bool]]:

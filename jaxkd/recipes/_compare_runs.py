@@ -42,7 +42,10 @@ def compare_runs(
     picture = out / "report.png"
     title = f"Runs: {', '.join(names)}"
     report.plot_accuracy_against_size(rows, picture, title=title)
-    parts = [report.Part("All models", [_ABOUT], report.compare(rows))]
+    about = [_ABOUT]
+    if len({str(settings.get("data", recipe)) for recipe, settings in runs}) > 1:
+        about.append(_ABOUT_DATA)
+    parts = [report.Part("All models", about, report.compare(rows))]
     parts.append(report.Part("Accuracy against size", picture=picture))
     for name, (recipe, settings), (_, words) in zip(names, runs, results, strict=True):
         parts.append(report.Part(f"{name}, a run of {recipe}", words))
@@ -51,7 +54,8 @@ def compare_runs(
         parts.append(report.Part("", table=table))
     report.write_page(out / "report.html", title, parts)
     table = report.markdown_table(rows)
-    text = f"# {title}\n\n{_ABOUT}\n\n{table}\n\n![accuracy against size](report.png)\n"
+    picture_line = "![accuracy against size](report.png)"
+    text = "\n\n".join([f"# {title}", *about, table, picture_line]) + "\n"
     report.write_atomically(out / "report.md", text)
     return rows
 
@@ -60,6 +64,7 @@ _ABOUT = (
     "Each ratio is to the first row. Times of different runs were not measured side by "
     "side: trust them only as far as the machine was the same, and idle."
 )
+_ABOUT_DATA = "The runs have different data: compare no accuracies between them."
 
 
 def _names(places: Sequence[pathlib.Path]) -> list[str]:

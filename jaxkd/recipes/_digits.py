@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from jaxkd._extras import require
 from jaxkd._types import Batch, PRNGKey
 
 NUM_CLASSES = 10
@@ -40,14 +41,8 @@ def load_digits() -> Digits:
     Raises:
         ModuleNotFoundError: if scikit-learn is not installed.
     """
-    try:
-        from sklearn import datasets, model_selection
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the digits need scikit-learn: pip install 'jaxkd[demo]'."
-        ) from error
-
-    raw: Any = datasets.load_digits()
+    raw = require("sklearn.datasets", "demo", "the digits' dataset").load_digits()
+    model_selection = require("sklearn.model_selection", "demo")
     images = (raw.images[..., None] / 16).astype(np.float32)
     labels = raw.target.astype(np.int32)
     rest, test = model_selection.train_test_split(

@@ -49,6 +49,8 @@ def export_run(
         ModuleNotFoundError: if an extra is not installed; the message names it.
     """
     folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}.")
     found = read_exportable(folder, name)
     _check_formats(formats, {*export_formats(), *found.formats})
     place = folder / "exported" / "teacher"
@@ -112,7 +114,8 @@ def _read_experiment(folder: pathlib.Path, name: str) -> Exportable:
     names = {slug(way): way for way in ("teacher", *experiment.ways)}
     if name not in models:
         raise FileNotFoundError(
-            f"{folder} has no model {name!r}; {_checks.nearest(name, models)}"
+            f"{folder} has no model {name!r}; {_checks.nearest(name, models)} "
+            "`--model`, or `name`, chooses one."
         )
     if not (folder / "exported" / name).is_dir():
         raise FileNotFoundError(f"{folder} holds no finished run.")
@@ -144,9 +147,7 @@ def _read_demo(
 ) -> Exportable:
     exported = folder / "exported"
     if record is None or not (exported / "teacher").is_dir():
-        raise FileNotFoundError(
-            f"{folder} holds no finished run of `jaxkd demo` or `jaxkd compress`."
-        )
+        raise FileNotFoundError(f"{folder} holds no finished run of jaxkd.")
     if not (exported / name).is_dir():
         names = [path.name for path in exported.iterdir() if path.is_dir()]
         raise FileNotFoundError(

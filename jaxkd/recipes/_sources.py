@@ -48,8 +48,7 @@ def load_images(source: str, *, validation: int = 1000) -> Splits:
         parts = {part: data.read_idx(source, split=part).arrays for part in _PARTS}
         about = f"{pathlib.Path(source).name}, files of IDX."
     else:
-        parts = {part: data.tfds_arrays(source, part) for part in _PARTS}
-        about = f"{source}, from TFDS."
+        parts, about = _from_tfds(source), f"{source}, from TFDS."
     train, test = (_clean(parts[part], f"{source}, {part}") for part in _PARTS)
     if not 0 < validation < len(train["label"]):
         raise ValueError(
@@ -99,6 +98,16 @@ def _from_folder(source: str) -> tuple[dict[str, data.Arrays], tuple[str, ...]]:
         classes=train.classes,
     )
     return {"train": train.arrays, "test": test.arrays}, train.classes
+
+
+def _from_tfds(source: str) -> dict[str, data.Arrays]:
+    try:
+        return {part: data.tfds_arrays(source, part) for part in _PARTS}
+    except (FileNotFoundError, ModuleNotFoundError) as error:
+        raise type(error)(
+            f"there is no folder {source!r} of images; as the name of a TFDS dataset: "
+            f"{error}"
+        ) from error
 
 
 def _from_npz(file: pathlib.Path) -> dict[str, data.Arrays]:

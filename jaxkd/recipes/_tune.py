@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxkd import report
+from jaxkd._extras import require
 from jaxkd.recipes._catalogue import RECIPES, find_recipe
 from jaxkd.recipes._experiment.value import Training
 from jaxkd.recipes._folder import lock_folder, open_folder
@@ -124,7 +125,7 @@ def tune(
         Akiba et al., `Optuna: a next-generation hyperparameter optimization framework
         <https://arxiv.org/abs/1907.10902>`_, 2019.
     """
-    optuna = _require()
+    optuna = require("optuna", "tune", "tuning")
     recipe, fixed = find_recipe(name), dict(settings or {})
     if not issubclass(recipe.config, Training):
         able = [n for n, r in RECIPES.items() if issubclass(r.config, Training)]
@@ -263,13 +264,3 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _require() -> Any:
-    try:
-        import optuna
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"tuning needs {error.name}: pip install 'jaxkd[tune]'."
-        ) from error
-    return optuna

@@ -19,7 +19,7 @@ from jaxkd.report._pictures import (
     plot_learning_curves,
     plot_reliability,
 )
-from jaxkd.report._progress import make_console, require, show_progress
+from jaxkd.report._progress import make_console, show_progress
 from jaxkd.report._records import JsonLines, open_records, write_atomically
 from jaxkd.report._result import read_result, write_result
 
@@ -45,7 +45,6 @@ __all__ = [
     "plot_sensitivity",
     "print_table",
     "read_result",
-    "require",
     "show_progress",
     "tensorboard",
     "wandb",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxkd.report._progress import require
+from jaxkd._extras import require
 
 
 class Row(NamedTuple):
@@ -130,7 +130,9 @@ def print_table(console: Any, rows: Sequence[Row]) -> None:
         rows: the models, the teacher first.
     """
     header, *lines = compare(rows)
-    table = require("rich.table").Table(box=None, pad_edge=False, padding=(0, 1, 1, 0))
+    table = require("rich.table", "report", "a report").Table(
+        box=None, pad_edge=False, padding=(0, 1, 1, 0)
+    )
     for i, title in enumerate(header):
         two_lines = title.replace(" ", "\n", 1).replace("-", "-\n")
         table.add_column(
@@ -171,7 +173,7 @@ def plot_accuracy_against_size(
     Raises:
         ModuleNotFoundError: if the extra ``report`` is not installed.
     """
-    figure_module = require("matplotlib.figure")
+    figure_module = require("matplotlib.figure", "report", "a report")
     figure = figure_module.Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
     places = _apart([row.num_bytes / 1000 for row in rows])
@@ -190,7 +192,7 @@ def plot_accuracy_against_size(
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     if max(places) > 5 * min(places):  # the labels of all multiples would collide
-        ticker = require("matplotlib.ticker")
+        ticker = require("matplotlib.ticker", "report", "a report")
         axes.xaxis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="x", which="both", length=3.5)  # labels on one line

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from jaxkd import compress
-from jaxkd.report._progress import require
+from jaxkd._extras import require
 
 
 def plot_sensitivity(
@@ -22,7 +22,7 @@ def plot_sensitivity(
     Raises:
         ModuleNotFoundError: if the extra ``report`` is not installed.
     """
-    figure_module = require("matplotlib.figure")
+    figure_module = require("matplotlib.figure", "report", "a report")
     figure = figure_module.Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
     for i, (name, left) in enumerate(curves.left.items()):

@@ -1,12 +1,12 @@
 """Loggers of others, fed with the records of a run."""
 
 import atexit
-import importlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from jaxkd import _checks
+from jaxkd._extras import require
 
 
 class Logger(Protocol):
@@ -38,7 +38,7 @@ def tensorboard(folder: pathlib.Path) -> Logger:
     Raises:
         ModuleNotFoundError: if the extra ``tensorboard`` is not installed.
     """
-    module = _require("tensorboardX", "tensorboard")
+    module = require("tensorboardX", "tensorboard", "this logger")
     # A thread of its own writes the files; it must not be the first to go.
     writer = module.SummaryWriter(str(folder / "tensorboard"), flush_secs=1)
     atexit.register(writer.close)
@@ -57,7 +57,7 @@ def wandb(folder: pathlib.Path) -> Logger:
     Raises:
         ModuleNotFoundError: if the extra ``wandb`` is not installed.
     """
-    module = _require("wandb", "wandb")
+    module = require("wandb", "wandb", "this logger")
     run = module.init(project="jaxkd", name=folder.name, dir=str(folder))
     return _Wandb(run)
 
@@ -114,12 +114,3 @@ def _curves(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in flat.items():
         if isinstance(value, int | float) and name not in ("seed", "step"):
             yield "/".join([name, *own]), float(value)
-
-
-def _require(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"this logger needs {module}: pip install 'jaxkd[{extra}]'."
-        ) from error

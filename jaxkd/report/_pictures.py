@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd.report._progress import require
+from jaxkd._extras import require
 
 _MARKS = "os^Dv*Ph"
 
@@ -188,7 +188,7 @@ def plot_images(
     images = (images - low) / max(high - low, 1e-12)
     columns = min(5, len(images))
     rows = -(-len(images) // columns)
-    module = require("matplotlib.figure")
+    module = require("matplotlib.figure", "report", "a report")
     size = (2.1 * columns, 2.4 * rows + 0.4)
     figure = module.Figure(figsize=size, dpi=120, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -203,6 +203,6 @@ def plot_images(
 
 
 def _figure() -> tuple[Any, Any]:
-    module = require("matplotlib.figure")
+    module = require("matplotlib.figure", "report", "a report")
     figure = module.Figure(figsize=(8, 5), dpi=120, layout="constrained")
     return figure, figure.subplots()

@@ -1,10 +1,11 @@
 """Progress on the terminal: live bars, or plain lines where there is no terminal."""
 
 import contextlib
-import importlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from jaxkd._extras import require
 
 Advance = Callable[[int, float], None]
 
@@ -21,7 +22,9 @@ def make_console(*, quiet: bool = False) -> Any:
     Raises:
         ModuleNotFoundError: if the extra ``report`` is not installed.
     """
-    console = require("rich.console").Console(quiet=quiet, highlight=False)
+    console = require("rich.console", "report", "a report").Console(
+        quiet=quiet, highlight=False
+    )
     if not console.is_terminal:
         console.width = 110
     return console
@@ -64,7 +67,7 @@ def show_progress(console: Any, title: str, total: int) -> Iterator[Advance]:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Any]:
-    progress = require("rich.progress")
+    progress = require("rich.progress", "report", "a report")
     with progress.Progress(
         progress.TextColumn("{task.description:<28}"),
         progress.BarColumn(bar_width=20),
@@ -74,23 +77,3 @@ def _bar() -> Iterator[Any]:
         transient=True,
     ) as bar:
         yield bar
-
-
-def require(module: str) -> Any:
-    """Imports a module of the extra ``report``.
-
-    Args:
-        module: its name.
-
-    Returns:
-        The module.
-
-    Raises:
-        ModuleNotFoundError: if it is not installed; the message names the extra.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"reports need {module.split('.')[0]}: pip install 'jaxkd[report]'."
-        ) from error

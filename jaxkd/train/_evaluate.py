@@ -1,12 +1,14 @@
 """Evaluation, exact over ragged batches."""
 
+import math
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import jax
 from jax import numpy as jnp
 
-from jaxkd import losses, objectives
+from jaxkd import _checks, losses, objectives
 from jaxkd._types import Batch
 from jaxkd.losses import Mean
 from jaxkd.models import Model, Variables
@@ -122,7 +124,11 @@ def evaluate(
         Each mean over all examples, as numbers.
 
     Raises:
+        TypeError: if the batches are one dict, or one of them is none.
         ValueError: if there are no batches.
+
+    Warns:
+        UserWarning: if a mean is NaN, as labels outside ``[0, classes)`` make it.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -134,12 +140,25 @@ def evaluate(
         >>> train.evaluate(step, models.Variables({}), batches)["accuracy"]
         0.6666666865348816
     """
+    if isinstance(batches, Mapping):
+        raise TypeError(
+            "`batches` is one dict; evaluate takes several, such as "
+            "data.eval_batches(arrays, batch_size=256)."
+        )
     total: dict[str, Mean] | None = None
     for batch in batches:
+        _checks.check_batch_type(batch)
         means = step(variables, teacher, batch)
         # Waits for each batch: bounded run-ahead, see `fit`.
         means = jax.block_until_ready(means)
         total = means if total is None else jax.tree.map(jnp.add, total, means)
     if total is None:
         raise ValueError("there is nothing to evaluate: no batches.")
-    return {name: float(mean.value) for name, mean in total.items()}
+    found = {name: float(mean.value) for name, mean in total.items()}
+    if any(map(math.isnan, found.values())):
+        warnings.warn(
+            f"what was measured is not a number: {found}. Usual causes: labels outside "
+            "[0, classes), or NaN in the parameters or the batches.",
+            stacklevel=2,
+        )
+    return found

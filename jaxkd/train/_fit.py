@@ -77,6 +77,7 @@ def fit(
         buffers: copy what you want to keep (``train.copy``).
 
     Raises:
+        TypeError: if ``state`` is none.
         NonFiniteError: if a loss or an update is NaN or infinite, unless the optimizer
             leaves such updates out: see :func:`skip_nonfinite`.
         ValueError: if the batches end too early.
@@ -99,6 +100,11 @@ def fit(
         >>> bool(metrics["loss"] < 0.2)
         True
     """
+    if not isinstance(state, TrainState):
+        raise TypeError(
+            f"`state` must be a TrainState, as of init_state; got a "
+            f"{type(state).__name__}. The order is fit(step, state, teacher, batches)."
+        )
     _check_hooks(hooks)
     unchecked: collections.deque[tuple[int, Metrics]] = collections.deque()
     for number, batch in _numbered(batches, int(state.step), steps):

@@ -10,7 +10,7 @@ from jaxkd._types import Batch, Metrics, Params, PRNGKey, Scalar, Tree
 from jaxkd.losses import Mean
 from jaxkd.models import Model, Out, Variables
 from jaxkd.objectives import Objective, Terms, View
-from jaxkd.train._state import check_batch
+from jaxkd.train._arguments import check_batch
 
 
 class Carried(NamedTuple):

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxkd._types import Batch, Metrics, Tree
 from jaxkd.models import Variables
+from jaxkd.train._arguments import check_batch, check_variables
 from jaxkd.train._sharding import (
     DATA_AXIS,
     Device,
@@ -22,7 +23,7 @@ from jaxkd.train._sharding import (
     shardings,
     state_shardings,
 )
-from jaxkd.train._state import TrainState, check_batch
+from jaxkd.train._state import TrainState
 from jaxkd.train._step import TrainStep
 
 
@@ -84,6 +85,7 @@ def jit_step(
         return compiled[structure]
 
     def place_teacher(teacher: Variables | None) -> Tree:
+        check_variables(teacher_variables=teacher)
         tree = {} if teacher is None else teacher._asdict()
         placed = bring(tree, shardings(tree, mesh, teacher_rules))
         return None if teacher is None else Variables(**placed)

@@ -10,7 +10,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxkd import trees
 from jaxkd._types import Batch, Tree
-from jaxkd.train._state import TrainState, check_batch, copy
+from jaxkd.train._arguments import check_batch
+from jaxkd.train._state import TrainState, copy
 
 Device: TypeAlias = Any  # jax.Device
 #: From the path, the shape and the mesh to a partition.

@@ -12,6 +12,14 @@ from jaxkd import _checks, compress
 from jaxkd._types import Batch, Params, PRNGKey, Tree
 from jaxkd.models import Model, Variables
 from jaxkd.objectives import Objective, View
+from jaxkd.train._arguments import (
+    check_batch,
+    check_key,
+    check_parts,
+    check_trainable,
+    check_variables,
+    start_optimizer,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -73,10 +81,11 @@ def init_state(
         A :class:`TrainState`.
 
     Raises:
-        ValueError: if shapes do not fit, a label of this batch is out of range, or the
-            batch is empty.
+        ValueError: if shapes do not fit, a label of this batch is out of range, the
+            batch is empty, or :func:`jaxkd.compress.keep_sparse` is not the last link.
         KeyError: if a feature or an entry of the batch is missing.
-        TypeError: if ``key`` is not a typed key.
+        TypeError: if ``key`` is not a typed key, or another argument is of another
+            kind than described.
 
     Examples:
         >>> import jax, jax.numpy as jnp, optax
@@ -94,12 +103,14 @@ def init_state(
         >>> int(state.step), list(state.params)
         (0, ['objective', 'student'])
     """
-    _check_key(key)
-    _check_parts(student, teacher, objective, variables, teacher_variables)
+    check_key(key)
+    check_parts(student, teacher, objective, tx)
+    check_variables(variables=variables, teacher_variables=teacher_variables)
     check_batch(batch)
     init_key, objective_key, run_key = jax.random.split(key, 3)
     if variables is None:
         variables = student.init(init_key, batch)
+    check_trainable(variables.params)
     if teacher is not None and teacher_variables is None:
         teacher_variables = jax.eval_shape(teacher.init, init_key, dict(batch))
     view = _shapes(student, teacher, objective, variables, teacher_variables, batch)
@@ -110,7 +121,7 @@ def init_state(
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=tx.init(params),
+        opt_state=start_optimizer(tx, params),
         model_state=variables.state,
         objective_state=objective_state,
         key=run_key,
@@ -137,65 +148,6 @@ def _copy_leaf(x: Any) -> jax.Array:
     return jnp.copy(x)
 
 
-def check_batch(batch: Batch, axis: int = 0) -> int:
-    """The number of examples of a batch.
-
-    Args:
-        batch: a dict of arrays.
-        axis: their axis of examples.
-
-    Returns:
-        Its length.
-
-    Raises:
-        TypeError: if an entry is no array.
-        ValueError: if the batch is empty, or its arrays have different lengths.
-    """
-    for name, x in batch.items():
-        if not hasattr(x, "shape"):
-            raise TypeError(
-                f"batch[{name!r}] is a {type(x).__name__}; a batch is a dict of arrays."
-            )
-        if len(x.shape) <= axis:
-            raise ValueError(
-                f"batch[{name!r}] has shape {x.shape}: each array of a batch has one "
-                f"row for each example along axis {axis}."
-            )
-    lengths = {name: x.shape[axis] for name, x in batch.items()}
-    if not lengths or 0 in lengths.values():
-        raise ValueError(f"the batch is empty: {lengths}.")
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"the arrays of the batch have different lengths: {lengths}.")
-    return next(iter(lengths.values()))
-
-
-def _check_key(key: PRNGKey) -> None:
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(
-        key.dtype, jax.dtypes.prng_key
-    )
-    if not typed:
-        raise TypeError("`key` must be a typed key: jax.random.key(seed).")
-
-
-def _check_parts(
-    student: Any, teacher: Any, objective: Any, variables: Any, followed: Any
-) -> None:
-    """Finds arguments in the wrong place."""
-    wanted = {
-        "student": (student, Model, "models.from_linen(module)"),
-        "teacher": (teacher, Model, "models.from_linen(module)"),
-        "objective": (objective, Objective, "objectives.hard_label()"),
-        "variables": (variables, Variables, "models.Variables(params, state)"),
-        "teacher_variables": (followed, Variables, "models.Variables(params, state)"),
-    }
-    for name, (value, kind, example) in wanted.items():
-        if value is not None and not isinstance(value, kind):
-            raise TypeError(
-                f"`{name}` must be a {kind.__name__}, such as {example}; got a "
-                f"{type(value).__name__}."
-            )
-
-
 def restored(variables: Variables) -> Variables:
     """Variables with quantized parameters as arrays again.
 
@@ -204,7 +156,11 @@ def restored(variables: Variables) -> Variables:
 
     Returns:
         The same, in which every leaf is an array.
+
+    Raises:
+        TypeError: if they are no :class:`~jaxkd.models.Variables`.
     """
+    check_variables(variables=variables)
     return variables._replace(params=compress.dequantize(variables.params))
 
 

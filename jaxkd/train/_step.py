@@ -9,6 +9,7 @@ from jax import lax, numpy as jnp
 from jaxkd._types import Batch, Metrics
 from jaxkd.models import Model, Variables
 from jaxkd.objectives import Objective
+from jaxkd.train._arguments import check_parts, check_variables
 from jaxkd.train._gradients import (
     Carried,
     accumulated,
@@ -83,6 +84,7 @@ def make_train_step(
         A :class:`TrainStep`.
 
     Raises:
+        TypeError: if an argument is of another kind than described.
         ValueError: if ``accumulate`` is less than 1.
 
     Examples:
@@ -103,6 +105,7 @@ def make_train_step(
         >>> bool(last["loss"] < first["loss"] / 2)
         True
     """
+    check_parts(student, teacher, objective, tx)
     if accumulate < 1:
         raise ValueError(f"`accumulate` must be at least 1, got {accumulate}.")
     with_loss = optax.with_extra_args_support(tx)  # such as reduce_on_plateau
@@ -166,5 +169,6 @@ def _step_key(state: TrainState, axis_name: str | None) -> jax.Array:
 def _as_arrays(variables: Variables | None) -> Variables | None:
     if variables is None:
         return None
+    check_variables(teacher_variables=variables)
     with jax.named_scope("teacher"):
         return restored(variables)

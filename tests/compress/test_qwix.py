@@ -68,5 +68,5 @@ def test_what_has_no_counterpart_is_refused():
 def test_without_qwix_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "qwix", None)
     small = compress.quantize_array(make(), compress.Scheme())
-    with pytest.raises(ModuleNotFoundError, match=r"jaxkd\[qwix\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"-e '\.\[qwix\]'"):
         compress.to_qwix(small)

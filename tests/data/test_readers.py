@@ -79,7 +79,7 @@ def test_what_is_wrong_with_images_is_said(tmp_path):
     write_images(tmp_path / "x", ("train", "test"))
     with pytest.raises(ValueError, match=r"split 'dev', has no files"):
         data.read_images(tmp_path / "x", split="dev")
-    with pytest.raises(ValueError, match=r"'dog' is none .*given; There are: 'cat'"):
+    with pytest.raises(ValueError, match=r"'dog' is none .*given; known are 'cat'"):
         data.read_images(tmp_path / "x", split="test", classes=("cat",))
     with pytest.raises(ValueError, match="`class_of` left out every file"):
         data.read_images(tmp_path / "x", class_of=lambda path: None)
@@ -391,5 +391,5 @@ def test_parquet(tmp_path):
 def test_missing_extras_are_named(module, read, extra, tmp_path, monkeypatch):
     write_images(tmp_path)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"'jaxkd\[{extra}\]'"):
+    with pytest.raises(ModuleNotFoundError, match=rf"-e '\.\[{extra}\]'"):
         read(tmp_path)

@@ -290,3 +290,16 @@ def test_inputs_of_different_lengths_are_refused(tmp_path):
     predict = deploy.export(model, variables, {"a": x, "b": x}, folder).predict
     with pytest.raises(ValueError, match="number of examples: 'a' 2, 'b' 1"):
         predict({"a": x, "b": x[:1]})
+
+
+def test_what_cannot_be_exported_is_named(tmp_path):
+    model, variables = make()
+    wrong = [
+        ((model, variables.params, INPUTS), "takes a Model, .* got a Model and a dict"),
+        ((variables, model, INPUTS), "got a Variables and a Model"),
+        ((model, variables, INPUTS["image"]), "`inputs` must be a dict of arrays"),
+    ]
+    for arguments, words in wrong:
+        with pytest.raises(TypeError, match=words):
+            deploy.export(*arguments, tmp_path / "student")
+    assert list(tmp_path.iterdir()) == []

@@ -209,11 +209,11 @@ def test_foreign_bytes_with_the_right_checksum(tmp_path, kind):
 MISSING = {
     "onnxruntime": (
         deploy.export_onnx,
-        r"'jaxkd\[onnx\]' && pip install --no-deps j",
+        r"'\.\[onnx\]' && pip install --no-deps j",
     ),
-    "jax2onnx": (deploy.export_onnx, r"this needs jax2onnx: .*--no-deps jax2onnx"),
-    "litert_converter": (deploy.export_litert, r"pip install 'jaxkd\[litert\]'"),
-    "safetensors": (deploy.export, r"pip install 'jaxkd\[deploy\]'"),
+    "jax2onnx": (deploy.export_onnx, r"this needs jax2onnx; .*--no-deps jax2onnx"),
+    "litert_converter": (deploy.export_litert, r"pip install -e '\.\[litert\]'"),
+    "safetensors": (deploy.export, r"pip install -e '\.\[deploy\]'"),
 }
 
 

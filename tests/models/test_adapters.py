@@ -146,7 +146,10 @@ def test_a_missing_input_is_named(make):
         pytest.skip("a plain function reads the batch itself")
     model = make()
     params, state = model.init(jax.random.key(0), BATCH)
-    with pytest.raises(KeyError, match=r"the model needs batch\['image'\].*'imagee'"):
+    with pytest.raises(
+        KeyError,
+        match=r"the model needs batch\['image'\].*'imagee'.*The adapter's `inputs`",
+    ):
         model.apply(params, state, {"imagee": BATCH["image"]})
 
 
@@ -216,3 +219,17 @@ def test_the_zoo_lists_its_features():
     assert shapes["block1"].shape == (2, 8, 8, 4)
     assert shapes["block2"].shape == (2, 4, 4, 6)
     assert shapes["head"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "module", "words"),
+    [
+        (models.from_nnx, LinenNet(), "module of flax.nnx, made, .* got a LinenNet"),
+        (models.from_linen, LinenNet, "module of flax.linen, made, .* got a class"),
+        (models.from_linen, nnx.Linear(5, 3, rngs=nnx.Rngs(0)), "got a Linear"),
+        (models.from_linen, lambda x: x, "got a function.* from_function"),
+    ],
+)
+def test_an_adapter_takes_modules_of_its_own_library(adapter, module, words):
+    with pytest.raises(TypeError, match=words):
+        adapter(module)

@@ -84,7 +84,7 @@ def test_confidence_weighs_each_teacher_by_its_cross_entropy():
 def test_mistakes_are_told():
     with pytest.raises(ValueError, match="follows one teacher, but there are 'a', 'b'"):
         value(SOFT, view())
-    with pytest.raises(ValueError, match="no teacher 'c'; There are: 'a'"):
+    with pytest.raises(ValueError, match="no teacher 'c'; known are 'a'"):
         value(objectives.follow("c", SOFT), view())
     one = view()._replace(teacher=models.Out(A))
     for objective in (

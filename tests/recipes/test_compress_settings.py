@@ -113,7 +113,7 @@ def test_the_command_line(tmp_path, capsys):
     [
         (("--set", "flor=0.5"), "'flor' is no setting; did you mean 'floor'"),
         (("--set", "floor"), "a setting is NAME=VALUE"),
-        (("--set", "stages.9.steps=1"), "'9' holds no settings; There are: '1', '2'"),
+        (("--set", "stages.9.steps=1"), "'9' holds no settings; known are '1', '2'"),
         (("--set", "stages.x.steps=1"), "'x' holds no settings"),
         (("--set", "stages.1.keep=2"), "stage 1, shrink: `keep`"),
         (("--config", "nowhere.json"), "nowhere.json does not exist"),

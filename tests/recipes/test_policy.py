@@ -80,7 +80,7 @@ def test_without_gymnasium_the_extra_is_named(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     system._teacher.cache_clear()
-    with pytest.raises(ModuleNotFoundError, match=r"jaxkd\[policy\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"-e '\.\[policy\]'"):
         recipes.policy(SMALL)
 
 

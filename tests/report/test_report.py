@@ -1,4 +1,5 @@
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -115,9 +116,11 @@ def test_records_survive_a_line_that_was_cut_short(tmp_path):
     assert [r["step"] for r in lines.read()] == [0, 1, 2, 3]
 
 
-def test_a_missing_extra_is_named():
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxkd\[report\]'"):
-        report.require("no_such_plotting_library")
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    words = r"a report needs rich\.console; .* pip install -e '\.\[report\]'"
+    with pytest.raises(ModuleNotFoundError, match=words):
+        report.make_console(quiet=True)
 
 
 def test_curves_are_drawn(tmp_path):

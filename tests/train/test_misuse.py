@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from jaxkd import models, objectives, train
+from jaxkd import compress, models, objectives, train
 
 MODES = {
     "jit": lambda step: train.jit_step(step, train.data_mesh(jax.devices()[:4])),
@@ -57,6 +57,91 @@ def test_masks_of_any_kind_and_typed_keys_are_padded(setup, wrap, parts, dtype, 
     )
     got, _ = wrap(step)(case.state(), case.variables, batch)
     chex.assert_trees_all_close(got.params, expected.params, atol=1e-6)
+
+
+WRONG = {
+    "a pair for a batch": (
+        lambda case, step: step(
+            case.state(), case.variables, tuple(case.batch.values())
+        ),
+        "a batch must be a dict of arrays, .* got a tuple",
+    ),
+    "a dict for the teacher": (
+        lambda case, step: step(case.state(), {"params": {}}, case.batch),
+        r"`teacher_variables` must be of type Variables, such as .* got a dict",
+    ),
+    "batch and teacher swapped": (
+        lambda case, step: step(case.state(), case.batch, case.variables),
+        "`teacher_variables` must be of type Variables",
+    ),
+    "a name for the optimizer": (
+        lambda case, step: setattr(case, "tx", "adam") or case.step(),
+        "`tx` must be an optimizer of optax, such as .* got a str",
+    ),
+    "objective and optimizer swapped": (
+        lambda case, step: train.make_train_step(
+            case.student, case.teacher, case.tx, case.objective
+        ),
+        "`objective` must be of type Objective, such as objectives.hard_label",
+    ),
+    "a step for the state": (
+        lambda case, step: next(
+            train.fit(case.state(), step, case.variables, iter([case.batch]), steps=1)
+        ),
+        r"`state` must be a TrainState.* fit\(step, state, teacher, batches\)",
+    ),
+    "quantized parameters to train": (
+        lambda case, step: case.state(
+            variables=models.Variables(compress.quantize(case.state().student.params))
+        ),
+        "`variables` are quantized, and integers cannot be trained",
+    ),
+    "one batch for many": (
+        lambda case, step: train.evaluate(
+            train.make_eval_step(case.student), case.state().student, case.batch
+        ),
+        "`batches` is one dict; evaluate takes several",
+    ),
+    "pairs for batches": (
+        lambda case, step: train.evaluate(
+            train.make_eval_step(case.student), case.state().student, [(1, 2)]
+        ),
+        "a batch must be a dict of arrays",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "words"), WRONG.values(), ids=WRONG)
+def test_arguments_of_the_wrong_kind(setup, call, words):
+    case = setup()
+    with pytest.raises(TypeError, match=words):
+        call(case, train.jit_step(case.step()))
+
+
+def test_labels_that_no_class_has_are_told_after_evaluation(setup):
+    case = setup()
+    batch = {**case.batch, "label": case.batch["label"] + 1}
+    step = jax.jit(train.make_eval_step(case.student))
+    with pytest.warns(UserWarning, match=r"labels outside \[0, classes\)"):
+        found = train.evaluate(step, case.state().student, [batch])
+    assert np.isnan(found["cross_entropy"])
+
+
+SPARSE = {
+    "given": lambda: compress.keep_sparse(0.5),
+    "evolving": lambda: compress.rigl(0.5, jax.random.key(0), end=9),
+}
+
+
+@pytest.mark.parametrize("make", SPARSE.values(), ids=SPARSE)
+def test_what_keeps_zeros_comes_last(setup, make):
+    sparse = make()
+    around = optax.chain(optax.chain(optax.sgd(0.1), sparse), optax.scale(0.5))
+    for tx in (optax.chain(sparse, optax.adam(0.1)), around):
+        with pytest.raises(ValueError, match="must be the last link of the chain"):
+            setup(tx=tx).state()
+    averaged = optax.chain(optax.adam(0.1), sparse, train.average_params(0.9))
+    assert int(setup(tx=averaged).state().step) == 0
 
 
 def test_stacked_batches_must_divide(setup):

@@ -3,11 +3,12 @@
 import csv
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from jaxkd import _checks, data
+from jaxkd._extras import require
 
 Table: TypeAlias = Mapping[str, np.ndarray]
 _MOST_CLASSES = 100
@@ -136,13 +137,7 @@ def _classes(values: np.ndarray, name: str) -> Task:
 
 
 def _wine() -> dict[str, np.ndarray]:
-    try:
-        from sklearn import datasets
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the wines need scikit-learn: pip install 'jaxkd[demo]'."
-        ) from error
-    raw: Any = datasets.load_wine()
+    raw = require("sklearn.datasets", "demo", "the table of wines").load_wine()
     columns = dict(zip(raw.feature_names, raw.data.T, strict=True))
     return {**columns, "cultivar": raw.target_names[raw.target].astype(object)}
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxkd import data, models, objectives
+from jaxkd._extras import require
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._experiment.value import Experiment, Splits, Training, Way, kd
 from jaxkd.recipes._settings import check_counts
@@ -112,12 +113,7 @@ def _network(widths: tuple[int, ...]) -> Model:
 
 
 def _environments(number: int) -> Any:
-    try:
-        import gymnasium
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "policies need gymnasium: pip install 'jaxkd[policy]'."
-        ) from error
+    gymnasium = require("gymnasium", "policy", "playing CartPole")
     return gymnasium.make_vec(_NAME, num_envs=number)
 
 
