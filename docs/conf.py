@@ -85,6 +85,7 @@ def point_at_pages(app, name, source):
     root = "../" * name.count("/")
     for pattern, page in (
         (r"\]\((?:\.\./)*benchmarks/RESULTS-(\w+)\.md", r"](ROOTresults/\1.md"),
+        (r"\]\((?:\.\./)*benchmarks/RESULTS\.md", r"](ROOTresults/index.md"),
         (r"\]\((?:\.\./)*examples/(\w+)\)", r"](ROOTexamples/\1.md)"),
         (r"\]\((?:\.\./)+README\.md\)", r"](ROOTindex.md)"),
     ):
