@@ -129,7 +129,8 @@ def plot_class_changes(
     width = 0.8 / len(changes)
     for i, (name, points) in enumerate(changes.items()):
         places = np.arange(len(shown)) + (i - (len(changes) - 1) / 2) * width
-        axes.bar(places, np.asarray(points)[shown], width, label=name)
+        color = f"C{(i + 1) % 10}"  # the first is the teacher's, in other pictures
+        axes.bar(places, np.asarray(points)[shown], width, color=color, label=name)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(shown)), [classes[c] for c in shown])
     if max(len(classes[c]) for c in shown) > 3:
