@@ -58,9 +58,12 @@ def show_progress(console: Any, title: str, total: int) -> Iterator[Advance]:
                 bar.update(task, completed=step, loss=f"loss {loss:.4f}")
 
             yield advance
+    if not last[0]:  # of a run that was resumed behind this stage
+        console.print(f"{title:<36} done before")
+        return
     seconds = time.perf_counter() - began
     console.print(
-        f"{title:<28} {last[0]:>5}/{total} steps   loss {last[1]:7.4f}   "
+        f"{title:<36} {last[0]:>5}/{total} steps   loss {last[1]:7.4f}   "
         f"{seconds:5.1f} s"
     )
 
@@ -69,7 +72,7 @@ def show_progress(console: Any, title: str, total: int) -> Iterator[Advance]:
 def _bar() -> Iterator[Any]:
     progress = require("rich.progress", "report", "a report")
     with progress.Progress(
-        progress.TextColumn("{task.description:<28}"),
+        progress.TextColumn("{task.description:<36}"),
         progress.BarColumn(bar_width=20),
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[loss]}"),

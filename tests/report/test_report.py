@@ -92,6 +92,13 @@ def test_progress_is_one_line_where_there_is_no_terminal():
     assert "0.2500" in line
 
 
+def test_a_stage_that_was_done_before_shows_no_loss():
+    stream = io.StringIO()
+    with report.show_progress(Console(file=stream, width=110), "teacher", total=10):
+        pass
+    assert stream.getvalue().split() == ["teacher", "done", "before"]
+
+
 def test_progress_is_a_live_bar_on_a_terminal(monkeypatch):
     stream = io.StringIO()
     console = Console(file=stream, width=110, force_terminal=True)
