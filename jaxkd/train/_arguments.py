@@ -1,5 +1,6 @@
 """What a caller may bring to training, and what is said of what is wrong."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -164,3 +165,21 @@ def _links(state: Tree) -> Iterator[Tree]:
         return
     for inner in state:
         yield from _links(inner)
+
+
+@contextlib.contextmanager
+def part(name: str) -> Iterator[None]:
+    """A named scope of the program, whose name errors carry too.
+
+    Args:
+        name: ``"student"``, ``"teacher"`` or ``"loss"``.
+
+    Yields:
+        Nothing.
+    """
+    with jax.named_scope(name):
+        try:
+            yield
+        except Exception as error:
+            error.add_note(f"This happened in the {name}.")
+            raise

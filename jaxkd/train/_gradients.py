@@ -10,7 +10,7 @@ from jaxkd._types import Batch, Metrics, Params, PRNGKey, Scalar, Tree
 from jaxkd.losses import Mean
 from jaxkd.models import Model, Out, Variables
 from jaxkd.objectives import Objective, Terms, View
-from jaxkd.train._arguments import check_batch
+from jaxkd.train._arguments import check_batch, part
 
 
 class Carried(NamedTuple):
@@ -57,7 +57,7 @@ def make_forward(
     def forward(
         params: Params, carried: Carried, key: PRNGKey, batch: Batch, followed: Any
     ) -> tuple[Terms, Carried]:
-        with jax.named_scope("student"):
+        with part("student"):
             out = student.apply(
                 params["student"],
                 carried.model_state,
@@ -67,7 +67,7 @@ def make_forward(
                 features=objective.student_features,
                 **mapped,
             )
-        with jax.named_scope("loss"):
+        with part("loss"):
             own = jax.random.fold_in(key, 1)
             view = View(out, followed, batch, step, own, axis_name, teacher_variables)
             terms, objective_state = objective.apply(
@@ -227,7 +227,7 @@ def make_follow(
         raise ValueError("the step was made with a teacher: pass its variables.")
 
     def follow(batch: Batch) -> Out:
-        with jax.named_scope("teacher"):
+        with part("teacher"):
             out = teacher.apply(*variables, batch, features=objective.teacher_features)
         return lax.stop_gradient(out)
 

@@ -18,6 +18,7 @@ from jaxkd.train._arguments import (
     check_parts,
     check_trainable,
     check_variables,
+    part,
     start_optimizer,
 )
 
@@ -180,10 +181,14 @@ def _shapes(
             followed = restored(followed)
             params, state = followed
             names = objective.teacher_features
-            out = teacher.apply(params, state, batch, features=names)
+            with part("teacher"):
+                out = teacher.apply(params, state, batch, features=names)
         params, state = own
         names = objective.student_features
-        own = student.apply(params, state, batch, rng=key, train=True, features=names)
+        with part("student"):
+            own = student.apply(
+                params, state, batch, rng=key, train=True, features=names
+            )
         step = jnp.zeros((), jnp.int32)
         return View(own, out, batch, step, key, None, followed)
 

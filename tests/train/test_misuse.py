@@ -118,6 +118,21 @@ def test_arguments_of_the_wrong_kind(setup, call, words):
         call(case, train.jit_step(case.step()))
 
 
+def test_an_error_says_whether_it_is_the_teachers(setup):
+    case = setup()
+    other = models.from_linen(models.MLP(hidden=(16,), classes=3))
+    variables = other.init(jax.random.key(0), case.batch)
+    with pytest.raises(Exception, match="kernel") as caught:
+        case.state(teacher_variables=variables)
+    assert "This happened in the teacher." in caught.value.__notes__
+    with pytest.raises(Exception, match="kernel") as caught:
+        case.state(variables=variables)
+    assert "This happened in the student." in caught.value.__notes__
+    with pytest.raises(Exception, match="kernel") as caught:
+        train.jit_step(case.step())(case.state(), variables, case.batch)
+    assert "This happened in the teacher." in caught.value.__notes__
+
+
 def test_labels_that_no_class_has_are_told_after_evaluation(setup):
     case = setup()
     batch = {**case.batch, "label": case.batch["label"] + 1}
