@@ -16,7 +16,7 @@ import numpy as np
 from jax import numpy as jnp
 from jax.experimental import multihost_utils
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd._types import Tree
 
 Rules: TypeAlias = Sequence[tuple[str, Any]]
@@ -103,7 +103,7 @@ def assign(tree: Tree, rules: Rules, *, default: Any) -> Tree:
         if not any(regex.search(path) for path in paths):
             raise ValueError(
                 f"the rule {regex.pattern!r} matches no path: "
-                f"{_checks.nearest(regex.pattern, paths)}"
+                f"{_names.nearest(regex.pattern, paths)}"
             )
 
     def value_of(path: str, _: Any) -> Any:

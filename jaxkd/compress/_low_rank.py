@@ -9,7 +9,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxkd import _checks, trees
+from jaxkd import _names, trees
 from jaxkd._types import Params, Real, Tree, Whole
 
 
@@ -154,7 +154,7 @@ def factorize(
     trees.mask(params, where)  # raises if it matches nothing
     grams = dict(inputs_grams or {})
     for name in sorted(set(grams) - set(trees.flatten(params))):
-        hint = _checks.nearest(name, trees.flatten(params))
+        hint = _names.nearest(name, trees.flatten(params))
         raise ValueError(f"`inputs_grams` names {name!r}; {hint}")
 
     def walk(node: Any, path: str) -> Any:

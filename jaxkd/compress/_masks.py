@@ -7,7 +7,7 @@ import jax
 from jax import core, numpy as jnp
 from jaxtyping import Array
 
-from jaxkd import _checks, trees
+from jaxkd import _checks, _names, trees
 from jaxkd._types import Number, Params, Tree
 from jaxkd.compress._scores import magnitude_scores
 from jaxkd.compress._selection import keep_largest, number_kept
@@ -270,6 +270,6 @@ def sparsities(sparsity: Sparsity, chosen: Mapping[str, Array]) -> dict[str, Num
         if path not in chosen:
             raise ValueError(
                 f"`sparsity` has a number for {path!r}, which is not among the leaves "
-                f"to prune; {_checks.nearest(path, chosen)}"
+                f"to prune; {_names.nearest(path, chosen)}"
             )
     return {path: sparsity_of(sparsity[path]) for path in chosen}

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from jaxkd import _checks, trees
+from jaxkd import _names, trees
 from jaxkd._types import Tree
 from jaxkd.compress import _coding
 from jaxkd.compress._coding import Coded
@@ -303,7 +303,7 @@ def _fill(like: Tree, leaves: list[tuple[tuple[str, ...], Any]]) -> Tree:
         side = "file" if path in paths else "tree of `like`"
         known = ["/".join(p) for p in (found if path in paths else paths)]
         name = "/".join(path)
-        raise ValueError(f"the {side} has no {name!r}; {_checks.nearest(name, known)}")
+        raise ValueError(f"the {side} has no {name!r}; {_names.nearest(name, known)}")
     for path, (_, want) in zip(paths, wanted, strict=True):
         have, name = found[path], "/".join(path)
         if is_compressed(want) or is_compressed(have):

@@ -7,7 +7,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd import _checks, trees
+from jaxkd import _names, trees
 from jaxkd._types import Number, Params, PRNGKey, Tree
 
 
@@ -174,7 +174,7 @@ def wanda_scores(params: Params, inputs: Mapping[str, Any]) -> Tree:
     leaves = trees.flatten(params)
     for path, x in inputs.items():
         if path not in leaves:
-            near = _checks.nearest(path, leaves)
+            near = _names.nearest(path, leaves)
             raise ValueError(f"`inputs` has {path!r}, which is no parameter; {near}")
         axis = jnp.shape(leaves[path])[-2:-1]
         if axis != jnp.shape(x)[-1:]:

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jaxkd import _checks
+from jaxkd import _checks, _names
 from jaxkd._types import PRNGKey
 from jaxkd.data._order import Order
 
@@ -69,7 +69,7 @@ class TrainBatches:
         self._arrays = check_arrays(arrays, batch_size)
         length = len(next(iter(self._arrays.values())))
         if num_classes is not None:
-            labels = _checks.get(self._arrays, "label", "`num_classes`")
+            labels = _names.get(self._arrays, "label", "`num_classes`")
             _checks.check_label_range(labels, num_classes)
         self._order = Order(length, batch_size=batch_size, seed=seed, shard=shard)
         self._transform = transform

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd.data._arrays import Arrays
 
 ClassOf: TypeAlias = Callable[[pathlib.PurePosixPath], str | None]
@@ -188,6 +188,6 @@ def encode(
         if name not in number:
             raise ValueError(
                 f"class {name!r} is none of the classes given; "
-                f"{_checks.nearest(name, known)}"
+                f"{_names.nearest(name, known)}"
             )
     return np.array([number[name] for name in names], np.int32), known

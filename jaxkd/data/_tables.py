@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jax import numpy as jnp
 
-from jaxkd import _checks
+from jaxkd import _checks, _names
 from jaxkd._extras import require
 from jaxkd.data._arrays import Arrays, check_arrays
 from jaxkd.data._dataset import Dataset, encode
@@ -96,7 +96,7 @@ def read_parquet(
     file = _existing(file)
     try:
         with parquet.ParquetFile(file) as found:
-            names = _names(columns, found.schema_arrow.names)
+            names = _chosen(columns, found.schema_arrow.names)
             for key in names.values():
                 _check_known(key, found.schema_arrow.names, file)
             table = found.read(columns=list(dict.fromkeys(names.values())))
@@ -125,7 +125,7 @@ def read_arrays(file: pathlib.Path, columns: Columns = None) -> dict[str, np.nda
             found = np.load(stream, allow_pickle=False)
             if not isinstance(found, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array, not named ones")
-            names = _names(columns, found.files)
+            names = _chosen(columns, found.files)
             return {name: _array(found, key, file) for name, key in names.items()}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"cannot read {file}: {error}.") from error
@@ -138,7 +138,7 @@ def _existing(file: str | pathlib.Path) -> pathlib.Path:
     return file
 
 
-def _names(columns: Columns, found: Sequence[str]) -> dict[str, str]:
+def _chosen(columns: Columns, found: Sequence[str]) -> dict[str, str]:
     if isinstance(columns, Mapping):
         return dict(columns)
     return {name: name for name in (found if columns is None else columns)}
@@ -154,7 +154,7 @@ def _array(found: Any, key: str, file: pathlib.Path) -> np.ndarray:
 
 def _check_known(key: str, found: Sequence[str], file: pathlib.Path) -> None:
     if key not in found:
-        raise KeyError(f"{file} has no {key!r}; {_checks.nearest(key, found)}")
+        raise KeyError(f"{file} has no {key!r}; {_names.nearest(key, found)}")
 
 
 def _column(table: Any, key: str) -> np.ndarray:

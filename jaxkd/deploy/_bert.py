@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxkd import _checks, trees
+from jaxkd import _names, trees
 from jaxkd._extras import require
 from jaxkd._types import PRNGKey
 from jaxkd.deploy._bert_names import ARCHITECTURES, SIZES, their_name
@@ -181,7 +181,7 @@ def _read_config(file: pathlib.Path) -> tuple[str, dict[str, Any]]:
         config = json.loads(file.read_text(encoding="utf-8"))
         kind = config["model_type"]
         if kind not in SIZES:
-            raise ValueError(f"model_type {kind!r}; {_checks.nearest(kind, SIZES)}")
+            raise ValueError(f"model_type {kind!r}; {_names.nearest(kind, SIZES)}")
         sizes = {ours: config[theirs] for ours, theirs in SIZES[kind].items()}
         _check_sizes(sizes)
     except KeyError as error:
@@ -238,7 +238,7 @@ def _fill(
     if unknown:
         raise ArtefactError(
             f"{file} has a tensor {unknown[0]!r}, which the model of its {_CONFIG} "
-            f"has not; {_checks.nearest(unknown[0], wanted)}"
+            f"has not; {_names.nearest(unknown[0], wanted)}"
         )
 
     def fill(path: str, like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -247,7 +247,7 @@ def _fill(
             return _draw(key, path, like)
         if name not in found:
             raise ArtefactError(
-                f"{file} has no tensor {name!r}; {_checks.nearest(name, found)}"
+                f"{file} has no tensor {name!r}; {_names.nearest(name, found)}"
             )
         x = found[name].T if path.endswith("/kernel") else found[name]
         if x.shape != like.shape:

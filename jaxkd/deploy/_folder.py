@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd._version import __version__
 
 FORMAT = 2
@@ -250,7 +250,7 @@ def check_inputs(
     _check_names(inputs, wanted)
     checked = {}
     for name, want in wanted.items():
-        x = _as_array(name, _checks.get(inputs, name, "the artefact"))
+        x = _as_array(name, _names.get(inputs, name, "the artefact"))
         if list(x.shape[1:]) != want["shape"][1:] or x.ndim == 0 or len(x) == 0:
             raise ValueError(
                 f"input {name!r} has shape {x.shape}, but must be "
@@ -276,7 +276,7 @@ def _check_names(inputs: Any, wanted: Mapping[str, Any]) -> None:
     extra = {str(name) for name in inputs} - set(wanted)
     if extra:
         raise ValueError(
-            f"unknown input {min(extra)!r}; {_checks.nearest(min(extra), wanted)}"
+            f"unknown input {min(extra)!r}; {_names.nearest(min(extra), wanted)}"
         )
 
 

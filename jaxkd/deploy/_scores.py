@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxkd import _checks
+from jaxkd import _checks, _names
 from jaxkd.deploy._artefact import Artefact
 
 
@@ -148,7 +148,7 @@ def evaluate_artefact(
     """
     found: list[tuple[np.ndarray, ...]] = []
     for batch in batches:
-        labels = np.array(_checks.get(batch, label, "evaluation"))
+        labels = np.array(_names.get(batch, label, "evaluation"))
         if "mask" in batch:
             labels[~np.asarray(batch["mask"], bool)] = -1
         models = [artefact] if teacher is None else [artefact, teacher]

@@ -11,7 +11,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from jaxkd import _checks, trees
+from jaxkd import _names, trees
 from jaxkd._extras import require
 from jaxkd._types import Tree
 from jaxkd.deploy._folder import (
@@ -92,7 +92,7 @@ def _fill(like: Tree, found: Mapping[str, np.ndarray]) -> Tree:
     for path in sorted({*wanted} ^ {*found}):
         side = "artefact" if path in wanted else "tree of `like`"
         known = found if path in wanted else wanted
-        raise ValueError(f"the {side} has no {path!r}; {_checks.nearest(path, known)}")
+        raise ValueError(f"the {side} has no {path!r}; {_names.nearest(path, known)}")
     for path, x in wanted.items():
         if found[path].shape != np.shape(x):
             raise ValueError(

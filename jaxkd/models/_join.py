@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd._types import Batch, Params, PRNGKey, Tree
 from jaxkd.models._protocol import ALL_FEATURES, Model, Out, Variables
 
@@ -110,7 +110,7 @@ def _by_model(features: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
         if name not in wanted or not rest:
             raise KeyError(
                 f"the feature {feature!r} must begin with the name of a model and a "
-                f"slash; {_checks.nearest(name, names)}"
+                f"slash; {_names.nearest(name, names)}"
             )
         wanted[name] = (*wanted[name], rest)
     return wanted

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd._types import Batch, Params, PRNGKey, Tree
 
 ALL_FEATURES: tuple[str, ...] = ("*",)
@@ -158,7 +158,7 @@ def pick_features(names: Sequence[str], found: Mapping[str, Any]) -> dict[str, A
     for name in names:
         if name not in found:
             raise KeyError(
-                f"the model has no feature {name!r}; {_checks.nearest(name, found)}"
+                f"the model has no feature {name!r}; {_names.nearest(name, found)}"
             )
     return {name: found[name] for name in names}
 
@@ -179,7 +179,7 @@ def read_inputs(batch: Batch, inputs: Sequence[str]) -> list[Any]:
     for name in inputs:
         if name not in batch:
             raise KeyError(
-                f"the model needs batch[{name!r}]; {_checks.nearest(name, batch)} "
+                f"the model needs batch[{name!r}]; {_names.nearest(name, batch)} "
                 "The adapter's `inputs` say which entries the model takes."
             )
     return [batch[name] for name in inputs]

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd._types import Params
 from jaxkd.models._protocol import Variables
 
@@ -239,7 +239,7 @@ def _check_names(found: set[str], wanted: set[str]) -> None:
     if missing:
         raise KeyError(
             f"{len(missing)} arrays are missing: {_list(missing)}; "
-            f"of {missing[0]}, {_checks.nearest(missing[0], sorted(found))}"
+            f"of {missing[0]}, {_names.nearest(missing[0], sorted(found))}"
         )
     if extra:
         raise KeyError(

@@ -7,7 +7,7 @@ from typing import Any
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd._types import Params, Tree
 from jaxkd.losses import Mean
 from jaxkd.objectives._base import Objective, Term, Terms, View, at_step
@@ -92,9 +92,7 @@ def logit_objective(
             return view.student.logits
         if argument in {"teacher_logits", "teacher"}:
             return teacher_of(view, name).logits
-        return _checks.get(
-            view.batch, label if argument == "labels" else argument, name
-        )
+        return _names.get(view.batch, label if argument == "labels" else argument, name)
 
     def apply(params: Params, state: Tree, view: View) -> tuple[Terms, Tree]:
         arrays = [read(view, argument) for argument in arguments]
@@ -206,7 +204,7 @@ def feature_objective(
 
     def terms(view: View, projected: Mapping[str, Array]) -> Terms:
         features = teacher_of(view, name).features
-        others = [_checks.get(view.batch, key, name) for key in more]
+        others = [_names.get(view.batch, key, name) for key in more]
         found = {}
         for i in range(len(ours) - span + 1):
             s = [projected[s] for s in ours[i : i + span]]
@@ -261,7 +259,7 @@ def mean_of(
         options["where"] = counted(view.batch, counts, where, name)
         options["axis_name"] = view.axis_name
     elif "where" in taken and where is not None:
-        mask = _checks.get(view.batch, where, name)
+        mask = _names.get(view.batch, where, name)
         if jnp.ndim(mask) > 1:  # of positions
             options["where"] = jnp.asarray(mask, bool)
     values = loss(*arrays, **options)

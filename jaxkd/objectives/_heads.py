@@ -8,7 +8,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd import _checks, losses
+from jaxkd import _names, losses
 from jaxkd._types import Batch, Params, PRNGKey, Tree
 from jaxkd.models import BatchNorm, Model, Out, Variables
 from jaxkd.objectives._base import Objective, Term, Terms, View
@@ -308,7 +308,7 @@ def exits(*, student: Names, exponent: float = 1.0, label: str = "label") -> Obj
 
     def terms(view: View, logits: dict[str, Array]) -> Terms:
         followed = teacher_of(view, name).logits
-        labels = _checks.get(view.batch, label, name)
+        labels = _names.get(view.batch, label, name)
         found = {}
         for s in ours:
             values = losses.target_enhanced_cross_entropy(

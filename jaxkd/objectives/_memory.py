@@ -7,7 +7,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd import _checks, losses
+from jaxkd import _checks, _names, losses
 from jaxkd._types import Params, PRNGKey, Tree
 from jaxkd.objectives._base import Objective, Term, Terms, View
 from jaxkd.objectives._bridge import mean_of
@@ -164,7 +164,7 @@ def contrastive_representation(
         return pair
 
     def init(key: PRNGKey, view: View) -> tuple[Params, Tree]:
-        _checks.get(view.batch, "index", name)
+        _names.get(view.batch, "index", name)
         pair = _pair(view, name, student, teacher)
         params = Embeddings(width, width).lazy_init(key, *pair)["params"]
         own = jax.random.fold_in(key, 1)

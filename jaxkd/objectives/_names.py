@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from jaxtyping import Array
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd.objectives._base import shown
 
 Loss: TypeAlias = Callable[..., Array]
@@ -102,7 +102,7 @@ def check_hyperparameters(loss: Loss, hyperparameters: Mapping[str, Any]) -> Non
         if name not in known:
             raise TypeError(
                 f"{name_of(loss)} has no hyperparameter {name!r}; "
-                f"{_checks.nearest(name, known)}"
+                f"{_names.nearest(name, known)}"
             )
 
 

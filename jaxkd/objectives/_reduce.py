@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd import _checks, losses
+from jaxkd import _names, losses
 from jaxkd._types import Batch
 from jaxkd.losses import Mean
 from jaxkd.models import Out
@@ -53,7 +53,7 @@ def counted(
     if "mask" in batch:
         counts &= _fit_mask(jnp.asarray(batch["mask"]), shape)
     if where is not None:
-        counts &= _fit_mask(jnp.asarray(_checks.get(batch, where, reader)), shape)
+        counts &= _fit_mask(jnp.asarray(_names.get(batch, where, reader)), shape)
     return counts
 
 

@@ -10,7 +10,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd import _checks, losses
+from jaxkd import _checks, _names, losses
 from jaxkd._types import Params, PRNGKey, Tree
 from jaxkd.models import Out, Variables
 from jaxkd.objectives._base import Objective, Term, Terms, View
@@ -46,7 +46,7 @@ def follow(teacher: str, objective: Objective) -> Objective:
         logits = _several(view, "follow")
         if teacher not in logits:
             raise ValueError(
-                f"there is no teacher {teacher!r}; {_checks.nearest(teacher, logits)}"
+                f"there is no teacher {teacher!r}; {_names.nearest(teacher, logits)}"
             )
         assert view.teacher is not None
         start = f"{teacher}/"
@@ -153,7 +153,7 @@ def confidence_weighted(
 
     def apply(params: Params, state: Tree, view: View) -> tuple[Terms, Tree]:
         teachers = _stack(_several(view, name))
-        labels = _checks.get(view.batch, label, name)
+        labels = _names.get(view.batch, label, name)
         entropies = jnp.stack([losses.cross_entropy(t, labels) for t in teachers])
         weights = (1 - jax.nn.softmax(entropies, axis=0)) / (len(teachers) - 1)
         divergences = jnp.stack(

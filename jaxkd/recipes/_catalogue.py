@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd.recipes._compression.config import CompressConfig
 from jaxkd.recipes._compression.orders import OrdersConfig, orders
 from jaxkd.recipes._compression.pipeline import compress
@@ -144,7 +144,7 @@ def find_recipe(name: str) -> Recipe:
     """
     if name not in RECIPES:
         raise ValueError(
-            f"there is no recipe {name!r}; {_checks.nearest(name, RECIPES)}"
+            f"there is no recipe {name!r}; {_names.nearest(name, RECIPES)}"
         )
     return RECIPES[name]
 

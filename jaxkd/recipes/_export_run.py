@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxkd import _checks, compress, deploy
+from jaxkd import _names, compress, deploy
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._catalogue import RECIPES, read_run
 from jaxkd.recipes._compression.saved import read_compressed
@@ -75,7 +75,7 @@ def _check_formats(formats: Sequence[str], known: Collection[str]) -> None:
     for wanted in formats:
         if wanted not in known:
             raise ValueError(
-                f"{wanted!r} is no format; {_checks.nearest(wanted, known)}"
+                f"{wanted!r} is no format; {_names.nearest(wanted, known)}"
             )
 
 
@@ -114,7 +114,7 @@ def _read_experiment(folder: pathlib.Path, name: str) -> Exportable:
     names = {slug(way): way for way in ("teacher", *experiment.ways)}
     if name not in models:
         raise FileNotFoundError(
-            f"{folder} has no model {name!r}; {_checks.nearest(name, models)} "
+            f"{folder} has no model {name!r}; {_names.nearest(name, models)} "
             "`--model`, or `name`, chooses one."
         )
     if not (folder / "exported" / name).is_dir():
@@ -151,7 +151,7 @@ def _read_demo(
     if not (exported / name).is_dir():
         names = [path.name for path in exported.iterdir() if path.is_dir()]
         raise FileNotFoundError(
-            f"{folder} has no model {name!r}; {_checks.nearest(name, names)}"
+            f"{folder} has no model {name!r}; {_names.nearest(name, names)}"
         )
     try:
         config = from_json(DemoConfig, record["config"])

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from jaxkd import _checks
+from jaxkd import _names
 
 Config = TypeVar("Config")
 
@@ -72,7 +72,7 @@ def known(cls: type[Any], found: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if name not in hints:
             raise ValueError(
-                f"{name!r} is no setting; {_checks.nearest(name, list(hints))}"
+                f"{name!r} is no setting; {_names.nearest(name, list(hints))}"
             )
         wanted = typing.get_origin(hints[name]) or hints[name]
         allowed = (int, float) if wanted is float else wanted
@@ -142,7 +142,7 @@ def _inside(place: Any, step: str, word: str) -> Any:
     if isinstance(inner, (dict, list)):
         return inner
     names = list(place) if isinstance(place, dict) else range(1, len(place) + 1)
-    hint = _checks.nearest(step, map(str, names))
+    hint = _names.nearest(step, map(str, names))
     raise ValueError(f"{word!r}: {step!r} holds no settings; {hint}")
 
 

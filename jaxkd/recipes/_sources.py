@@ -5,7 +5,7 @@ import pathlib
 import jax
 import numpy as np
 
-from jaxkd import _checks, data
+from jaxkd import _names, data
 from jaxkd.recipes._digits import ABOUT, load_digits
 from jaxkd.recipes._experiment.value import Splits
 
@@ -129,8 +129,8 @@ def _from_npz(file: pathlib.Path) -> dict[str, data.Arrays]:
 
 
 def _clean(arrays: data.Arrays, about: str) -> dict[str, np.ndarray]:
-    image = _checks.get(arrays, "image", about)
-    label = np.asarray(_checks.get(arrays, "label", about))
+    image = _names.get(arrays, "image", about)
+    label = np.asarray(_names.get(arrays, "label", about))
     if image.ndim == 3:
         image = image[..., None]
     if image.ndim != 4 or len(image) != len(label) or label.ndim != 1:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeAlias
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd._extras import require
 
 
@@ -79,7 +79,7 @@ def find_logger(name: str) -> MakeLogger:
     """
     if name not in _LOGGERS:
         raise ValueError(
-            f"there is no logger {name!r}; {_checks.nearest(name, _LOGGERS)}"
+            f"there is no logger {name!r}; {_names.nearest(name, _LOGGERS)}"
         )
     return _LOGGERS[name]
 

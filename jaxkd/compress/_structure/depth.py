@@ -8,7 +8,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxkd import _checks, trees
+from jaxkd import _checks, _names, trees
 from jaxkd._types import Tree, Whole
 
 
@@ -99,7 +99,7 @@ def take_layers(
         raise ValueError(
             "`where` must match a path, with one group at most, and `layers` must "
             f"name each once; got {where!r} and {list(layers)}. "
-            f"{_checks.nearest(where, trees.flatten(tree))}"
+            f"{_names.nearest(where, trees.flatten(tree))}"
         )
     if not pattern.groups:
         return _take_stacked(tree, layers, pattern)

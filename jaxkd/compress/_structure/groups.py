@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from jaxkd import _checks, trees
+from jaxkd import _names, trees
 from jaxkd._types import Tree
 from jaxkd.compress._structure.axes import Layout
 from jaxkd.compress._structure.program import Step, Walker, trace
@@ -118,7 +118,7 @@ class Groups:
         for group in self.frozen:
             if name in (group.name, *(f"{m.path}:{m.axis}" for m in group.members)):
                 return f"it is frozen: {group.frozen}"
-        return _checks.nearest(name, found)
+        return _names.nearest(name, found)
 
 
 class Traced(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd._types import Tree, Whole
 from jaxkd.compress._structure.comparison import compare
 from jaxkd.compress._structure.groups import Groups
@@ -173,7 +173,7 @@ def _check_units(scores: Mapping[str, np.ndarray], name: str, units: Whole) -> i
     if name not in scores:
         raise KeyError(
             f"`target` has {units} units for {name!r}, which has no scores; "
-            f"{_checks.nearest(name, scores)}"
+            f"{_names.nearest(name, scores)}"
         )
     if not 1 <= units <= len(scores[name]) or units != int(units):
         raise ValueError(

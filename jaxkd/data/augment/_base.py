@@ -7,7 +7,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd._types import PRNGKey
 from jaxkd.data._arrays import Transform
 
@@ -63,7 +63,7 @@ def to_float(*, dtype: Any = jnp.float32) -> Transform:
     """
 
     def transform(_: PRNGKey, batch: dict[str, Any]) -> dict[str, Any]:
-        image = _checks.get(batch, "image", "`to_float`")
+        image = _names.get(batch, "image", "`to_float`")
         if image.dtype != jnp.uint8:
             raise TypeError(
                 f"`to_float` takes images of bytes (uint8), got {image.dtype}."
@@ -128,7 +128,7 @@ def read(
         ValueError: if it has other axes.
         TypeError: if it is not floating point.
     """
-    x = _checks.get(batch, entry, f"`{name}`")
+    x = _names.get(batch, entry, f"`{name}`")
     if x.ndim != len(axes.split(",")):
         raise ValueError(
             f"`{name}` needs batch[{entry!r}] of shape [{axes}], got {x.shape}."

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxkd import _checks, deploy, report
+from jaxkd import _names, deploy, report
 from jaxkd.recipes._compression.config import CompressConfig
 from jaxkd.recipes._compression.folder import BATCH, FloorError
 from jaxkd.recipes._compression.images import images_task
@@ -97,7 +97,7 @@ class OrdersConfig:
         if self.format not in export_formats():
             raise ValueError(
                 f"`format` has no {self.format!r}; "
-                f"{_checks.nearest(self.format, export_formats())}"
+                f"{_names.nearest(self.format, export_formats())}"
             )
         if not self.orders or len(set(map(slug, self.orders))) < len(self.orders):
             raise ValueError("`orders` must be different, and at least one.")
@@ -134,7 +134,7 @@ def stages_of(config: OrdersConfig, order: str) -> CompressConfig:
     for word in words:
         if word not in make:
             raise ValueError(
-                f"order {order!r}: {word!r} is no stage; {_checks.nearest(word, make)}"
+                f"order {order!r}: {word!r} is no stage; {_names.nearest(word, make)}"
             )
     if not words or "extract" in words[1:]:
         raise ValueError(

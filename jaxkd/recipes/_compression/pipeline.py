@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from jaxkd import _checks, report, trees
+from jaxkd import _names, report, trees
 from jaxkd.recipes._compression.config import OWN, CompressConfig
 from jaxkd.recipes._compression.export import export_stage
 from jaxkd.recipes._compression.folder import (
@@ -117,8 +117,8 @@ def _run(
 
 def _check_task(config: CompressConfig, task: Task) -> None:
     for name in (*task.inputs, "label"):
-        _checks.get(task.train, name, "`train`, for the inputs and labels,")
-        _checks.get(task.test, name, "`test`, for the inputs and labels,")
+        _names.get(task.train, name, "`train`, for the inputs and labels,")
+        _names.get(task.test, name, "`test`, for the inputs and labels,")
     first = config.stages[0]
     if task.student is not None and not isinstance(first, Distil | FineTune):
         raise ValueError(

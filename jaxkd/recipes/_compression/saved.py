@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jaxkd import _checks
+from jaxkd import _names
 from jaxkd.recipes._compression.config import OWN, CompressConfig
 from jaxkd.recipes._compression.export import exportable_of
 from jaxkd.recipes._compression.folder import Done, load_stage
@@ -60,7 +60,7 @@ def read_compressed(
     task, students = _students(folder, config)
     if name not in students:
         raise FileNotFoundError(
-            f"{folder} has no model {name!r}; {_checks.nearest(name, list(students))}"
+            f"{folder} has no model {name!r}; {_names.nearest(name, list(students))}"
         )
     return exportable_of(task, students[name], config.to_json())
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from jaxkd import _checks
+from jaxkd import _checks, _names
 from jaxkd.recipes._exports import export_formats
 from jaxkd.recipes._settings import known
 
@@ -236,7 +236,7 @@ def stage_from(found: Any, number: int) -> AnyStage:
     kind = settings.pop("stage")
     if kind not in _KINDS:
         raise ValueError(
-            f"stage {number}: {kind!r} is no stage; {_checks.nearest(kind, _KINDS)}"
+            f"stage {number}: {kind!r} is no stage; {_names.nearest(kind, _KINDS)}"
         )
     try:
         return _KINDS[kind](**known(_KINDS[kind], settings))
@@ -262,5 +262,5 @@ def check_training(stage: Any, *, least: int = 0) -> None:
 def _check_name(setting: str, name: str, known: Any) -> None:
     if name not in known:
         raise ValueError(
-            f"`{setting}` has no {name!r}; {_checks.nearest(name, list(known))}"
+            f"`{setting}` has no {name!r}; {_names.nearest(name, list(known))}"
         )

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import optax
 
-from jaxkd import _checks, data, objectives
+from jaxkd import _checks, _names, data, objectives
 from jaxkd.models import Model, Variables
 from jaxkd.objectives import Objective
 from jaxkd.recipes._settings import check_counts
@@ -72,7 +72,7 @@ class Training:
         if self.optimizer not in _OPTIMIZERS:
             raise ValueError(
                 f"there is no optimizer {self.optimizer!r}; "
-                f"{_checks.nearest(self.optimizer, _OPTIMIZERS)}"
+                f"{_names.nearest(self.optimizer, _OPTIMIZERS)}"
             )
         _checks.check_fraction(soft_weight=self.soft_weight, warmup=self.warmup)
         _checks.check_positive(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 import jax
 import numpy as np
 
-from jaxkd import _checks, data, losses, models, objectives
+from jaxkd import _names, data, losses, models, objectives
 from jaxkd.models import Model, Variables
 from jaxkd.objectives import Objective
 from jaxkd.recipes._experiment.value import Experiment, Splits, Training, Way, kd
@@ -64,9 +64,7 @@ class CifarConfig(Training):
 def _check_words(name: str, words: Collection[str], known: Collection[str]) -> None:
     for word in words:
         if word not in known:
-            raise ValueError(
-                f"`{name}` has no {word!r}; {_checks.nearest(word, known)}"
-            )
+            raise ValueError(f"`{name}` has no {word!r}; {_names.nearest(word, known)}")
 
 
 def cifar(config: CifarConfig) -> Experiment:

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from jaxkd import _checks, data
+from jaxkd import _names, data
 from jaxkd._extras import require
 
 Table: TypeAlias = Mapping[str, np.ndarray]
@@ -185,6 +185,6 @@ def _chosen(table: Table, columns: Sequence[str], source: str) -> dict[str, np.n
 def _get(table: Table, name: str, source: str) -> np.ndarray:
     if name not in table:
         raise KeyError(
-            f"{source} has no column {name!r}; {_checks.nearest(name, list(table))}"
+            f"{source} has no column {name!r}; {_names.nearest(name, list(table))}"
         )
     return table[name]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxkd import _checks, data, models, objectives
+from jaxkd import _names, data, models, objectives
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._experiment.value import Experiment, Training, Way
 from jaxkd.recipes._settings import check_counts
@@ -57,7 +57,7 @@ class DatafreeConfig(Training):
             if kind not in _KINDS:
                 raise ValueError(
                     f"there are no images of kind {kind!r}; "
-                    f"{_checks.nearest(kind, _KINDS)}"
+                    f"{_names.nearest(kind, _KINDS)}"
                 )
         if self.generator_steps < 5:
             raise ValueError(

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from jaxkd import _checks, data, models, objectives
+from jaxkd import _names, data, models, objectives
 from jaxkd.recipes._experiment.value import (
     Experiment,
     Training,
@@ -45,7 +45,7 @@ class MnistConfig(Training):
         if self.network not in _NETWORKS:
             raise ValueError(
                 f"there is no network {self.network!r}; "
-                f"{_checks.nearest(self.network, _NETWORKS)}"
+                f"{_names.nearest(self.network, _NETWORKS)}"
             )
         if not self.students or min(*self.students, *self.teacher, 1) < 1:
             raise ValueError("`teacher` and `students` must be positive widths.")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxkd import _checks, data, losses, models, objectives
+from jaxkd import _checks, _names, data, losses, models, objectives
 from jaxkd._types import Batch, Logits, PerExample
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._experiment.value import Experiment, Splits, Training, Way
@@ -123,7 +123,7 @@ def normalise(frames: np.ndarray) -> np.ndarray:
 
 def _published(file: str) -> tuple[Model, Variables]:
     arrays = models.load_torch_file(file)
-    first = _checks.get(arrays, "conv1.weight", pathlib.Path(file).name)
+    first = _names.get(arrays, "conv1.weight", pathlib.Path(file).name)
     turned = {k: x[..., 0] if x.ndim == 4 else x for k, x in arrays.items()}
     model = models.from_linen(models.Crepe(len(first) // 32), inputs="frames")
     batch = {"frames": np.zeros((1, _WINDOW), np.float32)}

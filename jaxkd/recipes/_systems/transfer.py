@@ -11,7 +11,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array
 
-from jaxkd import _checks, data, models, objectives
+from jaxkd import _checks, _names, data, models, objectives
 from jaxkd.models import Model, Variables
 from jaxkd.recipes._experiment.value import Experiment, Splits, Training, Way
 from jaxkd.recipes._settings import check_counts
@@ -61,7 +61,7 @@ class TransferConfig(Training):
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(
-                    f"there is no {name} {value!r}; {_checks.nearest(value, known)}"
+                    f"there is no {name} {value!r}; {_names.nearest(value, known)}"
                 )
         if self.limit < 0:
             raise ValueError(f"`limit` must not be negative, got {self.limit}.")
@@ -147,7 +147,7 @@ def _teacher(config: TransferConfig) -> tuple[Model, Variables, int]:
     make, names = TEACHERS[config.teacher]
     arrays = models.load_torch_file(config.pretrained)
     bias = f"{names('head')}.bias"
-    classes = len(_checks.get(arrays, bias, pathlib.Path(config.pretrained).name))
+    classes = len(_names.get(arrays, bias, pathlib.Path(config.pretrained).name))
     teacher = models.from_linen(make(classes))
     image = {"image": jnp.zeros((1, config.size, config.size, 3))}
     like = jax.eval_shape(teacher.init, jax.random.key(0), image)
