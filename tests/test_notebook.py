@@ -38,7 +38,7 @@ def test_every_cell_runs_and_says_what_came_out(tmp_path, monkeypatch, capsys):
     assert " zeros, accuracy " in said
     assert 0.7 < trees.sparsity(names["pruned"].params) < 0.8
     assert names["accuracy"](names["teacher"], names["taught"]) > 0.5
-    assert (tmp_path / "exported" / "student" / "manifest.json").is_file()
+    assert (names["folder"] / "student" / "manifest.json").is_file()
 
 
 def test_no_output_is_kept_in_the_file():

@@ -1,5 +1,5 @@
-import builtins
 import dataclasses
+import sys
 
 import jax
 import numpy as np
@@ -71,14 +71,7 @@ def test_students_follow_states_of_the_teachers_episodes(experiment, tmp_path):
 
 
 def test_without_gymnasium_the_extra_is_named(monkeypatch):
-    own = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name == "gymnasium":
-            raise ModuleNotFoundError(name=name)
-        return own(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
     system._teacher.cache_clear()
     with pytest.raises(ModuleNotFoundError, match=r"-e '\.\[policy\]'"):
         recipes.policy(SMALL)

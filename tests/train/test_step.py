@@ -244,13 +244,17 @@ def test_an_untyped_key(setup):
 
 def test_arguments_in_the_wrong_place(setup):
     case = setup()
-    with pytest.raises(TypeError, match=r"`teacher_variables` must be a Variables"):
+    with pytest.raises(
+        TypeError, match=r"`teacher_variables` must be of type Variables"
+    ):
         case.state(teacher_variables={"params": case.variables.params})
     case.objective = losses.soft_target_kl
-    with pytest.raises(TypeError, match="`objective` must be a Objective"):
+    with pytest.raises(TypeError, match="`objective` must be of type Objective"):
         case.state()
     case = setup(student=models.MLP(hidden=(8,), classes=3))
-    with pytest.raises(TypeError, match=r"`student` must be a Model, such as .*MLP"):
+    with pytest.raises(
+        TypeError, match=r"`student` must be of type Model, such as .*MLP"
+    ):
         case.state()
 
 
