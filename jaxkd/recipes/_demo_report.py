@@ -87,7 +87,7 @@ def finish(
         "# jaxkd demo: handwritten digits",
         *words,
         report.markdown_table(rows),
-        "Each ratio is to the teacher. Times are medians of 30 calls, in turn, on "
+        "Each ratio is to the teacher. Times: medians of at most 30 calls, in turn, on "
         f"{jax.devices()[0].device_kind}, batch {_BATCH}; sizes are those of the "
         "exported folders, program and manifest included. Zeros take as much room as "
         "other numbers: pruning alone makes no file smaller.",

@@ -123,6 +123,26 @@ def test_records_survive_a_line_that_was_cut_short(tmp_path):
     assert [r["step"] for r in lines.read()] == [0, 1, 2, 3]
 
 
+def test_slow_models_are_timed_less_often(monkeypatch):
+    now, calls = [0.0], {"fast": 0, "slow": 0}
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def run(name, seconds):
+        calls[name] += 1
+        now[0] += seconds
+
+    models = {"fast": lambda: run("fast", 0.1), "slow": lambda: run("slow", 5.0)}
+    found = report.measure_latency(models, rounds=30, limit=20.0)
+    assert found == pytest.approx({"fast": 0.1, "slow": 5.0})
+    assert calls == {"fast": 3 + 4, "slow": 2 + 4}  # after four rounds 20.4 s are gone
+    calls.update(fast=0, slow=0)
+    report.measure_latency(models, rounds=30, limit=0.0)
+    assert calls == {"fast": 3 + 3, "slow": 2 + 3}
+    calls.update(fast=0, slow=0)
+    report.measure_latency(models, rounds=5, limit=1e6)
+    assert calls == {"fast": 3 + 5, "slow": 2 + 5}
+
+
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.console", None)
     words = r"a report needs rich\.console; .* pip install -e '\.\[report\]'"

@@ -45,7 +45,7 @@ def finish_report(
     text = [
         "# jaxkd compress",
         report.markdown_table(rows),
-        "Each ratio is to the teacher. Times are medians of 30 calls, in turn, on "
+        "Each ratio is to the teacher. Times: medians of at most 30 calls, in turn, on "
         f"{jax.devices()[0].device_kind}, batch {length}. The size of a stage is that "
         "of its file, `stages/NAME/student.jkd`, whose program computes in floats; the "
         "size of an export is that of its folder, program and manifest included.",

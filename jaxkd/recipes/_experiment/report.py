@@ -94,7 +94,7 @@ def damaged_key(damage: str) -> str:
 def _about_times(experiment: Experiment) -> str:
     length = min(BATCH, _size(experiment.splits.test))
     return (
-        "Each ratio is to the teacher. Times are medians of 30 calls, in turn, on "
+        "Each ratio is to the teacher. Times: medians of at most 30 calls, in turn, on "
         f"{jax.devices()[0].device_kind}, batch {length}; sizes are those of the "
         "exported folders, program and manifest included."
     )
