@@ -54,8 +54,9 @@ def run(parsed: argparse.Namespace) -> None:
 
     kinds = {path: deploy.load(path).manifest["kind"] for path in parsed.artefacts}
     runnable = [path for path, kind in kinds.items() if kind != "safetensors"]
-    for path in set(kinds).difference(runnable):
-        say(f"{path} holds weights alone, which cannot be run: left out.")
+    for path in kinds:
+        if path not in runnable:
+            say(f"{path} holds weights alone, which cannot be run: left out.")
     if not runnable:
         raise ValueError("there is nothing to measure: no artefact can be run.")
     found = deploy.measure_together(
