@@ -64,7 +64,10 @@ _ABOUT = (
     "Each ratio is to the first row. Times of different runs were not measured side by "
     "side: trust them only as far as the machine was the same, and idle."
 )
-_ABOUT_DATA = "The runs have different data: compare no accuracies between them."
+_ABOUT_DATA = (
+    "These runs may have different data, by their settings: compare accuracies only "
+    "where the data are the same."
+)
 
 
 def _names(places: Sequence[pathlib.Path]) -> list[str]:
