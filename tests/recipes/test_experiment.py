@@ -186,7 +186,8 @@ def test_the_objective_is_the_weighted_sum():
         ({"soft_weight": 1.5}, "`soft_weight`"),
         ({"temperature": 0.0}, "`temperature`"),
         ({"network": "cn"}, "did you mean 'cnn'"),
-        ({"students": ()}, "positive widths"),
+        ({"students": (0,)}, "positive widths"),
+        ({"shift": 2.0}, "`shift`"),
     ],
 )
 def test_wrong_settings_are_named(changes, words):
@@ -202,3 +203,26 @@ def test_networks_of_convolutions_shrink_with_their_last_block():
     params = student.init(jax.random.key(0), batch).params
     kernels = [params[f"block{i}"]["conv"]["kernel"].shape[-1] for i in (1, 2)]
     assert kernels == [4, 8]
+
+
+def test_each_network_has_widths_of_its_own():
+    image = {"image": np.zeros((1, 8, 8, 1), np.float32)}
+    first = {}
+    for network in ("mlp", "cnn"):
+        teacher = recipes.mnist(recipes.MnistConfig(network=network)).teacher
+        params = jax.eval_shape(teacher.init, jax.random.key(0), image).params
+        first[network] = {x.shape[-1] for x in jax.tree.leaves(params)}
+    assert first == {"mlp": {1000, 10}, "cnn": {32, 64, 128, 10}}
+
+
+@pytest.mark.parametrize(
+    ("shift", "flip", "views"),
+    [(0.08, False, 9), (0.08, True, 18), (0.0, True, 2), (0.0, False, 1)],
+)
+def test_images_are_shifted_and_mirrored_as_asked(shift, flip, views):
+    config = dataclasses.replace(SMALL, shift=shift, flip=flip)
+    transform = recipes.mnist(config).transform
+    one = np.arange(1.0, 65.0, dtype=np.float32).reshape(1, 8, 8, 1)
+    batch = {"image": np.repeat(one, 256, axis=0)}
+    seen = np.asarray(transform(jax.random.key(0), batch)["image"])
+    assert len(np.unique(seen.reshape(256, -1), axis=0)) == views

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from jaxkd import _names, data, models, objectives
+from jaxkd import _checks, _names, data, models, objectives
 from jaxkd.recipes._experiment.value import (
     Experiment,
     Training,
@@ -14,7 +14,8 @@ from jaxkd.recipes._experiment.value import (
 )
 from jaxkd.recipes._sources import damage_images, load_images
 
-_NETWORKS = ("mlp", "cnn")
+#: The usual widths of each network: the teacher's, and each student's.
+_NETWORKS = {"mlp": ((1000,), (500, 256)), "cnn": ((32, 64, 128), (32,))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +26,12 @@ class MnistConfig(Training):
         data: ``"digits"``, the path of an ``.npz``, or a prepared TFDS dataset such as
             ``"mnist"`` or ``"fashion_mnist"``, see ``load_images``.
         network: ``"mlp"`` or ``"cnn"``.
-        teacher: widths of the teacher's hidden layers, or channels of its blocks.
-        students: the widths of each student's one layer, or of its last block.
+        teacher: widths of the teacher's hidden layers, or channels of its blocks; empty
+            for 1000, of a CNN 32, 64, 128.
+        students: the widths of each student's one layer, or of its last block; empty
+            for 500 and 256, of a CNN 32.
+        shift: by how much images are shifted at most, as a share of their height.
+        flip: whether they are also mirrored, which fits clothes, but no digits.
         match: whether the students are also trained on shifted images, as the teacher
             is: alone, and by function matching, that is soft targets alone, with the
             same view for both.
@@ -35,8 +40,10 @@ class MnistConfig(Training):
 
     data: str = "digits"
     network: str = "mlp"
-    teacher: tuple[int, ...] = (1000,)
-    students: tuple[int, ...] = (500, 256)
+    teacher: tuple[int, ...] = ()
+    students: tuple[int, ...] = ()
+    shift: float = 0.08
+    flip: bool = False
     match: bool = True
     seeds: int = 5
 
@@ -47,8 +54,9 @@ class MnistConfig(Training):
                 f"there is no network {self.network!r}; "
                 f"{_names.nearest(self.network, _NETWORKS)}"
             )
-        if not self.students or min(*self.students, *self.teacher, 1) < 1:
+        if min((*self.students, *self.teacher), default=1) < 1:
             raise ValueError("`teacher` and `students` must be positive widths.")
+        _checks.check_fraction(shift=self.shift)
 
 
 def mnist(config: MnistConfig) -> Experiment:
@@ -71,8 +79,13 @@ def mnist(config: MnistConfig) -> Experiment:
     """
     splits = load_images(config.data)
     classes = len(splits.classes)
-    height = np.shape(splits.train["image"])[1]
-    shift = jax.jit(data.augment.pad_crop(padding=max(1, height // 12)))
+    teacher_widths, student_widths = (
+        own or usual
+        for own, usual in zip(
+            (config.teacher, config.students), _NETWORKS[config.network], strict=True
+        )
+    )
+    shift = _shift(config, height=np.shape(splits.train["image"])[1])
 
     def network(widths: tuple[int, ...]) -> models.Model:
         if config.network == "mlp":
@@ -80,9 +93,9 @@ def mnist(config: MnistConfig) -> Experiment:
         return models.from_linen(models.CNN(widths=widths, classes=classes))
 
     ways: dict[str, Way] = {}
-    for width in config.students:
-        before = config.teacher[:-1] if config.network == "cnn" else ()
-        shrunk = tuple(max(1, x * width // config.teacher[-1]) for x in before)
+    for width in student_widths:
+        before = teacher_widths[:-1] if config.network == "cnn" else ()
+        shrunk = tuple(max(1, x * width // teacher_widths[-1]) for x in before)
         student, name = network((*shrunk, width)), f"student {width}"
         ways |= alone_and_distilled(name, student, config)
         if config.match:
@@ -90,8 +103,17 @@ def mnist(config: MnistConfig) -> Experiment:
             shifted = f"{name}, alone, shifted"
             ways[shifted] = Way(student, objectives.hard_label(), transform=shift)
             ways[f"{name}, matched"] = Way(student, soft, True, shift, shifted)
-    teacher = network(config.teacher)
+    teacher = network(teacher_widths)
     damaged = damage_images(splits.test)
     return Experiment(
         splits, ("image",), teacher, ways, transform=shift, damaged=damaged
     )
+
+
+def _shift(config: MnistConfig, height: int) -> data.Transform:
+    """Shifts images by at least one pixel, unless by none; mirrors them if wanted."""
+    steps = [data.augment.flip()] if config.flip else []
+    if config.shift:
+        padding = max(1, round(config.shift * height))
+        steps.append(data.augment.pad_crop(padding=padding))
+    return jax.jit(data.augment.compose(*steps))
