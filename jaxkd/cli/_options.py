@@ -100,9 +100,7 @@ def run_recipe(
     report.print_table(console, result.rows)
     for paragraph in getattr(result, "words", ()):
         console.print(paragraph, end="\n\n")
-    page = parsed.out / "report.html"
-    first = page if page.exists() else parsed.out / "report.png"
-    where = f"{parsed.out}/report.md and {first}"
+    where = f"{parsed.out}/report.html and {parsed.out}/report.md"
     console.print(f"Report:  {where}", soft_wrap=True)
     return result
 

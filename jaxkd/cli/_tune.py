@@ -73,5 +73,5 @@ def run(parsed: argparse.Namespace) -> None:
     counts = ", ".join(f"{number} {state}" for state, number in found.trials.items())
     say(f"Trials:  {counts}")
     say(f"Best:    {found.accuracy:.2%} on validation data, with {found.settings}")
-    say(f"Report:  {out}/report.md")
+    say(f"Report:  {out}/report.html and {out}/report.md")
     say(f"Use it:  jaxkd run {parsed.recipe} --config {out}/best.json")

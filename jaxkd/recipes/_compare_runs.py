@@ -52,11 +52,7 @@ def compare_runs(
         lines = ((name, json.dumps(value)) for name, value in settings.items())
         table = [("setting", "value"), *lines]
         parts.append(report.Part("", table=table))
-    report.write_page(out / "report.html", title, parts)
-    table = report.markdown_table(rows)
-    picture_line = "![accuracy against size](report.png)"
-    text = "\n\n".join([f"# {title}", *about, table, picture_line]) + "\n"
-    report.write_atomically(out / "report.md", text)
+    report.write_report(out, title, parts)
     return rows
 
 

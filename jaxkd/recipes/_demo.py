@@ -99,7 +99,7 @@ def demo(
     Args:
         config: what to do.
         folder: where the run leaves ``config.json``, ``metrics.jsonl``, ``report.md``,
-            ``report.png``, checkpoints and the exported models.
+            ``report.html``, ``report.png``, checkpoints and the exported models.
         resume: continue the run that is there; without it, the folder must not hold
             one.
         quiet: show no progress, only the result.

@@ -83,22 +83,20 @@ def finish(
         place = folder / "exported" / _EXPORTED[name]
         write_card(place, artefact, artefacts["teacher"], found, measured[name])
     np.save(folder / "digits.npy", digits.test["image"][:10])
-    text = [
-        "# jaxkd demo: handwritten digits",
-        *words,
-        report.markdown_table(rows),
+    about = (
         "Each ratio is to the teacher. Times: medians of at most 30 calls, in turn, on "
         f"{jax.devices()[0].device_kind}, batch {_BATCH}; sizes are those of the "
         "exported folders, program and manifest included. Zeros take as much room as "
-        "other numbers: pruning alone makes no file smaller.",
-        "![accuracy against size](report.png)",
-    ]
-    report.write_atomically(folder / "report.md", "\n\n".join(text) + "\n")
-    report.plot_accuracy_against_size(
-        rows,
-        folder / "report.png",
-        title=f"Handwritten digits, {labels} labels for the student",
+        "other numbers: pruning alone makes no file smaller."
     )
+    picture = folder / "report.png"
+    title = f"Handwritten digits, {labels} labels for the student"
+    report.plot_accuracy_against_size(rows, picture, title=title)
+    parts = [
+        report.Part("", words, report.compare(rows)),
+        report.Part("Accuracy against size", [about], picture=picture),
+    ]
+    report.write_report(folder, "jaxkd demo: handwritten digits", parts)
     report.write_result(folder, rows, words)
     return Result(rows, words)
 

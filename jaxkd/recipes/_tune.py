@@ -105,8 +105,8 @@ def tune(
     Args:
         name: a recipe that records validation accuracies, such as ``"mnist"``.
         space: where to look, by the setting's name.
-        folder: where each trial's run goes, and ``report.md``, ``importances.png`` and
-            ``best.json``, a config for ``jaxkd run``.
+        folder: where each trial's run goes, and ``report.md``, ``report.html``,
+            ``importances.png`` and ``best.json``, a config for ``jaxkd run``.
         trials: how many, those done before included.
         settings: of all trials; what is not named has its default.
         quiet: show no progress.
@@ -228,7 +228,7 @@ def _finish(
     best = study.best_trial
     text = json.dumps({**base, **best.params}, indent=2) + "\n"
     report.write_atomically(folder / "best.json", text)
-    lines = [f"# jaxkd tune {name}", _table(complete)]
+    parts = [report.Part("Trials", table=_table(complete))]
     if len(complete) > 1 and len({t.value for t in complete}) > 1:
         found = optuna.importance.get_param_importances(study)
         picture = folder / "importances.png"
@@ -238,21 +238,20 @@ def _finish(
             title=f"What the validation accuracy depends on, {len(complete)} trials",
             xlabel="share of the variance that the setting explains [%]",
         )
-        lines.append(f"![importances]({picture.name})")
-    report.write_atomically(folder / "report.md", "\n\n".join(lines) + "\n")
+        parts.append(report.Part("Importances", picture=picture))
+    report.write_report(folder, f"jaxkd tune {name}", parts)
     place = folder / f"trial-{best.number:04d}"
     return TuneResult(dict(best.params), float(best.value), states, place)
 
 
-def _table(trials: Sequence[Any]) -> str:
+def _table(trials: Sequence[Any]) -> list[list[str]]:
     names = list(trials[0].params)
     header = ["trial", *names, "validation accuracy %"]
-    ruler = ["---:"] * len(header)
-    rows = [header, ruler]
+    rows = [header]
     for trial in sorted(trials, key=lambda t: -t.value):
         cells = [_short(trial.params[name]) for name in names]
         rows.append([str(trial.number), *cells, f"{100 * trial.value:.2f}"])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return rows
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,7 @@ from jaxkd.report._compare import (
 from jaxkd.report._curves import plot_sensitivity
 from jaxkd.report._loggers import Logger, MakeLogger, find_logger, tensorboard, wandb
 from jaxkd.report._measure import measure_latency
-from jaxkd.report._page import Part, write_page
+from jaxkd.report._page import Part, write_page, write_report
 from jaxkd.report._pictures import (
     plot_bars,
     plot_class_changes,
@@ -50,5 +50,6 @@ __all__ = [
     "wandb",
     "write_atomically",
     "write_page",
+    "write_report",
     "write_result",
 ]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxkd._extras import require
+from jaxkd.report._page import markdown_lines
 
 
 class Row(NamedTuple):
@@ -155,9 +156,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
     Returns:
         Lines of Markdown.
     """
-    header, *lines = compare(rows)
-    ruler = ("---", *["---:"] * (len(header) - 1))
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ruler, *lines))
+    return markdown_lines(compare(rows))
 
 
 def plot_accuracy_against_size(

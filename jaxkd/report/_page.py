@@ -1,4 +1,4 @@
-"""A page of HTML that needs no network: text, tables and pictures in one file."""
+"""A report: text, tables and pictures, as Markdown and as one page of HTML."""
 
 import base64
 import html
@@ -25,7 +25,7 @@ img { max-width: 100%; height: auto; background: white; }
 
 
 class Part(NamedTuple):
-    """A section of a page; what it does not have is left empty.
+    """A section of a report; what it does not have is left empty.
 
     Attributes:
         title: its heading.
@@ -38,6 +38,68 @@ class Part(NamedTuple):
     words: Sequence[str] = ()
     table: Sequence[Sequence[str]] = ()
     picture: pathlib.Path | None = None
+
+
+def write_report(folder: str | pathlib.Path, title: str, parts: Sequence[Part]) -> None:
+    """Writes ``report.html``, see :func:`write_page`, and the same as ``report.md``.
+
+    Args:
+        folder: where to; it is there already.
+        title: the heading.
+        parts: the sections; their pictures are in the folder, for ``report.md`` only
+            names them.
+
+    Raises:
+        FileNotFoundError: if a picture is not there.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> from jaxkd import report
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> table = [("model", "%"), ("teacher", "99"), ("student", "98")]
+        >>> report.write_report(folder, "Run", [report.Part("Result", table=table)])
+        >>> print((folder / "report.md").read_text())
+        # Run
+        <BLANKLINE>
+        ## Result
+        <BLANKLINE>
+        | model | % |
+        | --- | ---: |
+        | teacher | 99 |
+        | student | 98 |
+        <BLANKLINE>
+    """
+    folder = pathlib.Path(folder)
+    write_page(folder / "report.html", title, parts)
+    text = [f"# {_escape(title)}"]
+    for part in parts:
+        text += [f"## {_escape(part.title)}"] if part.title else []
+        text += map(_escape, part.words)
+        text += [markdown_lines(part.table)] if part.table else []
+        if part.picture is not None:
+            text.append(
+                f"![{_escape(part.title or part.picture.stem)}]({part.picture.name})"
+            )
+    write_atomically(folder / "report.md", "\n\n".join(text) + "\n")
+
+
+def markdown_lines(table: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown.
+
+    Args:
+        table: a header and rows of text.
+
+    Returns:
+        A line for each, and the ruler; what Markdown would read is escaped.
+    """
+    header, *lines = ([_escape(cell) for cell in row] for row in table)
+    ruler = ("---", *["---:"] * (len(header) - 1))
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ruler, *lines))
+
+
+def _escape(text: str) -> str:
+    """The text as it is: no tags, no emphasis, no new cells or lines."""
+    return re.sub(r"([\\*|<])", r"\\\1", " ".join(text.splitlines()))
 
 
 def write_page(file: str | pathlib.Path, title: str, parts: Sequence[Part]) -> None:

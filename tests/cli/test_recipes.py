@@ -54,7 +54,9 @@ def test_resume_needs_the_folder_alone(done, capsys):
     (done / "result.json").unlink()
     assert run("resume", done, "--quiet") == 0
     assert (done / "result.json").exists()
-    assert f"Report:  {done}/report.md" in capsys.readouterr().out
+    assert (
+        f"Report:  {done}/report.html and {done}/report.md" in capsys.readouterr().out
+    )
     assert run("run", "mnist", "--out", done, "--resume", "--quiet") == 0
     assert run("run", "demo", "--out", done, "--resume") == 2
     assert "holds a run of 'mnist', not of 'demo'" in capsys.readouterr().err

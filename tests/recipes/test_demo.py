@@ -61,6 +61,7 @@ def test_leaves_all_it_promises(undisturbed):
         "config.json",
         "metrics.jsonl",
         "report.md",
+        "report.html",
         "result.json",
         "report.png",
         "checkpoints",

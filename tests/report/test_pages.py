@@ -68,6 +68,25 @@ def test_a_page_holds_everything_and_points_nowhere(tmp_path):
     assert not (tmp_path / "other.html").exists()
 
 
+def test_markdown_says_what_the_page_says_and_escapes_what_it_would_read(tmp_path):
+    picture = tmp_path / "curve.png"
+    report.plot_learning_curves({"a": [(10, 50.0)]}, picture, title="curve")
+    table = [("text", "a|b"), ("<i>", "2 * 3\n* 4")]
+    parts = [
+        report.Part("", ["one < two"], table),
+        report.Part("Curve", (), (), picture),
+    ]
+    report.write_report(tmp_path, "a > b", parts)
+    assert (tmp_path / "report.md").read_text().splitlines() == [
+        *("# a > b", "", r"one \< two", ""),
+        *(r"| text | a\|b |", "| --- | ---: |", r"| \<i> | 2 \* 3 \* 4 |", ""),
+        *("## Curve", "", "![Curve](curve.png)"),
+    ]
+    assert "one < two" in read(tmp_path / "report.html").text
+    with pytest.raises(FileNotFoundError):
+        report.write_report(tmp_path / "none", "t", parts)
+
+
 def test_reliability_of_a_model_that_is_always_right_or_half_the_time(tmp_path):
     from jaxkd.report._pictures import _reliability
 

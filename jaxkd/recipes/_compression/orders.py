@@ -275,7 +275,7 @@ def _write(
     words: list[str],
     whole: Mapping[str, _Outcome],
 ) -> Result:
-    title, picture = "jaxkd orders", folder / "report.png"
+    picture = folder / "report.png"
     header = ("order", "accuracy after each stage, %")
     table = [header, *((order, _path(x.rows)) for order, x in whole.items())]
     report.plot_accuracy_against_size(rows, picture, title="Orders of compression")
@@ -284,11 +284,7 @@ def _write(
         report.Part("Stage by stage", table=table),
         report.Part("Accuracy against size", picture=picture),
     ]
-    report.write_page(folder / "report.html", title, parts)
-    lines = (f"* {order}: {path}" for order, path in table[1:])
-    text = [f"# {title}", *words, report.markdown_table(rows), "\n".join(lines)]
-    text.append(f"![accuracy against size]({picture.name})")
-    report.write_atomically(folder / "report.md", "\n\n".join(text) + "\n")
+    report.write_report(folder, "jaxkd orders", parts)
     report.write_result(folder, rows, words)
     return Result(rows, words)
 

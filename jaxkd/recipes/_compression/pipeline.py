@@ -52,7 +52,8 @@ def compress(
     Args:
         config: the stages and their settings.
         folder: where the run leaves ``config.json``, ``metrics.jsonl``, ``report.md``,
-            ``report.png``, ``stages``, ``checkpoints`` and ``exported``.
+            ``report.html``, ``report.png``, ``stages``, ``checkpoints`` and
+            ``exported``.
         task: teacher, data and how to build a smaller model; by default the images
             that the config names, with a convolutional teacher that is trained first.
         resume: continue the run that is there; without it, the folder must not hold

@@ -42,19 +42,19 @@ def finish_report(
     """
     rows = _rows(folder, task, scores, done)
     length = min(BATCH, len(task.test["label"]))
-    text = [
-        "# jaxkd compress",
-        report.markdown_table(rows),
+    about = (
         "Each ratio is to the teacher. Times: medians of at most 30 calls, in turn, on "
         f"{jax.devices()[0].device_kind}, batch {length}. The size of a stage is that "
         "of its file, `stages/NAME/student.jkd`, whose program computes in floats; the "
-        "size of an export is that of its folder, program and manifest included.",
-        "![accuracy against size](report.png)",
-    ]
-    report.write_atomically(folder / "report.md", "\n\n".join(text) + "\n")
-    report.plot_accuracy_against_size(
-        rows, folder / "report.png", title="Compression, stage by stage"
+        "size of an export is that of its folder, program and manifest included."
     )
+    title, picture = "Compression, stage by stage", folder / "report.png"
+    report.plot_accuracy_against_size(rows, picture, title=title)
+    parts = [
+        report.Part("", table=report.compare(rows)),
+        report.Part("Accuracy against size", [about], picture=picture),
+    ]
+    report.write_report(folder, "jaxkd compress", parts)
     report.write_result(folder, rows, [])
     last = done[-1].student if done else Student(task.teacher, task.variables)
     return CompressResult(rows, running(last), last.variables)

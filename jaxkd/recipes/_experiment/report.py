@@ -62,10 +62,7 @@ def finish(
         ),
     ]
     title = f"jaxkd {name}"
-    report.write_page(folder / "report.html", title, parts)
-    text = [f"# {title}", *words, report.markdown_table(rows), times]
-    text += [f"![{p.title}]({p.picture.name})" for p in parts if p.picture is not None]
-    report.write_atomically(folder / "report.md", "\n\n".join(text) + "\n")
+    report.write_report(folder, title, parts)
     report.write_result(folder, rows, words)
     return Result(rows, words)
 
