@@ -35,10 +35,10 @@ def test_list_shows_all_recipes_and_one_with_its_settings(capsys):
     assert run("list") == 0
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines()] == list(recipes.RECIPES)
-    assert run("list", "mnist") == 0
+    assert run("list", "speech") == 0
     shown = capsys.readouterr().out
-    assert '  data = "digits"\n' in shown
-    assert "  students = [500, 256]\n" in shown
+    assert '  data = "recordings"\n' in shown
+    assert "  student = [8, 16, 32]\n" in shown
     assert run("list", "mnst") == 2
     assert "did you mean 'mnist'" in capsys.readouterr().err
 
