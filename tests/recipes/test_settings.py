@@ -1,9 +1,14 @@
 import dataclasses
+import json
+import pathlib
 
 import numpy as np
 import pytest
 
 from jaxkd import recipes
+
+#: None where the package is installed without them.
+EXAMPLES = sorted((pathlib.Path(__file__).parents[2] / "examples").glob("*/*.json"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +24,21 @@ class Config:
 def test_every_config_is_its_json(cls):
     config = cls()
     assert recipes.from_json(cls, recipes.to_json(config)) == config
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_the_settings_of_the_examples_are_right(file):
+    found = json.loads(file.read_text())
+    config = recipes.from_json(recipes.find_recipe(file.parent.name).config, found)
+    assert found.items() <= recipes.to_json(config).items()
+    assert file.name in (file.parent / "README.md").read_text()
+
+
+def test_every_recipe_has_an_example():
+    if not EXAMPLES:
+        pytest.skip("the examples are not part of the installed package")
+    shown = {file.parent.name for file in EXAMPLES}
+    assert shown == set(recipes.RECIPES) - {"demo", "compress"}
 
 
 @pytest.mark.parametrize(
