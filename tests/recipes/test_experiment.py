@@ -112,6 +112,12 @@ def test_runs_are_compared(done, tmp_path):
     text = (tmp_path / "out" / "report.html").read_text()
     assert text.count("<h2>") == 4
     assert "temperature" in text
+    assert "may have different data" not in text
+    saved = json.loads((second / "config.json").read_text())
+    saved["config"]["data"] = "mnist.npz"
+    (second / "config.json").write_text(json.dumps(saved))
+    recipes.compare_runs([folder, second], tmp_path / "out")
+    assert "may have different data" in (tmp_path / "out" / "report.md").read_text()
     (one, *_) = recipes.compare_runs([folder], tmp_path / "out")
     assert (one.name, one.accuracy) == ("teacher", result.rows[0].accuracy)
     for wrong in ([], [folder, folder]):
