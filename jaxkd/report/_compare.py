@@ -178,7 +178,7 @@ def plot_accuracy_against_size(
     places = _apart([row.num_bytes / 1000 for row in rows])
     for i, (row, place) in enumerate(zip(rows, places, strict=True)):
         percent = 100 * np.asarray(row.accuracy)
-        spread = percent.std(ddof=1) if len(percent) > 1 else 0.0
+        spread = percent.std(ddof=1) if len(percent) > 1 else None
         axes.errorbar(
             place,
             percent.mean(),
