@@ -78,7 +78,7 @@ def pitch(config: PitchConfig) -> Experiment:
     teacher, variables = _published(config.pretrained)
     splits = _splits(config, teacher, variables)
     student = models.from_linen(models.Crepe(config.capacity), inputs="frames")
-    soft = objectives.on_logits(_follow)
+    soft = objectives.on_logits(stored_soft_targets)
     ways = {
         "student, likeliest bin": Way(student, objectives.hard_label()),
         "student, probabilities": Way(student, soft, beside="student, likeliest bin"),
@@ -103,7 +103,16 @@ def pitch(config: PitchConfig) -> Experiment:
     )
 
 
-def _follow(student_logits: Logits, stored: Logits) -> PerExample:
+def stored_soft_targets(student_logits: Logits, stored: Logits) -> PerExample:
+    """The teacher's probability of each bin, from logits that the data keep.
+
+    Args:
+        student_logits: shape ``[batch, 360]``.
+        stored: same shape.
+
+    Returns:
+        Shape ``[batch]``, in nats.
+    """
     return losses.binary_soft_cross_entropy(student_logits, stored)
 
 
