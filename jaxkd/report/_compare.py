@@ -173,7 +173,8 @@ def plot_accuracy_against_size(
         ModuleNotFoundError: if the extra ``report`` is not installed.
     """
     figure_module = require("matplotlib.figure", "report", "a report")
-    figure = figure_module.Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    height = 4 + 0.2 * ((len(rows) + 1) // 2)  # inches: the plot, and its legend
+    figure = figure_module.Figure(figsize=(8, height), dpi=120, layout="constrained")
     axes = figure.subplots()
     places = _apart([row.num_bytes / 1000 for row in rows])
     for i, (row, place) in enumerate(zip(rows, places, strict=True)):
@@ -201,7 +202,7 @@ def plot_accuracy_against_size(
     axes.set_ylabel(f"{_quality(rows)} on the test split [%]")
     axes.set_title(title)
     axes.grid(alpha=0.3, which="both")
-    axes.legend(loc="best", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)  # hides no mark
     figure.savefig(file)
 
 
