@@ -50,7 +50,7 @@ def write_report(folder: str | pathlib.Path, title: str, parts: Sequence[Part]) 
             names them.
 
     Raises:
-        FileNotFoundError: if a picture is not there.
+        FileNotFoundError: if the folder or a picture is not there.
 
     Examples:
         >>> import pathlib, tempfile

@@ -45,7 +45,7 @@ def finish_report(
     about = (
         "Each ratio is to the teacher. Times: medians of at most 30 calls, in turn, on "
         f"{jax.devices()[0].device_kind}, batch {length}. The size of a stage is that "
-        "of its file, `stages/NAME/student.jkd`, whose program computes in floats; the "
+        "of its file, stages/NAME/student.jkd, whose program computes in floats; the "
         "size of an export is that of its folder, program and manifest included."
     )
     title, picture = "Compression, stage by stage", folder / "report.png"

@@ -79,12 +79,9 @@ def mnist(config: MnistConfig) -> Experiment:
     """
     splits = load_images(config.data)
     classes = len(splits.classes)
-    teacher_widths, student_widths = (
-        own or usual
-        for own, usual in zip(
-            (config.teacher, config.students), _NETWORKS[config.network], strict=True
-        )
-    )
+    usual_teacher, usual_students = _NETWORKS[config.network]
+    teacher_widths = config.teacher or usual_teacher
+    student_widths = config.students or usual_students
     shift = _shift(config, height=np.shape(splits.train["image"])[1])
 
     def network(widths: tuple[int, ...]) -> models.Model:
